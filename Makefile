@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test claims studies speed clean
+.PHONY: demo test claims studies gallery speed clean
 demo: .venv/ready
 	$(BIN)/nolabel demo
 
@@ -17,7 +17,11 @@ claims: .venv/ready
 	$(BIN)/python -m benchmarks.claims
 
 studies: .venv/ready
+	$(BIN)/python -m benchmarks.studies.auto
 	$(BIN)/python -m benchmarks.studies.selection
+
+gallery: .venv/ready
+	$(BIN)/python -m benchmarks.gallery
 
 speed: .venv/ready
 	$(BIN)/python -m benchmarks.speed

@@ -13,7 +13,18 @@ from typing import Any
 from benchmarks.speed import harness
 
 DOCS = Path(__file__).parents[2] / "docs" / "speed.md"
-NAMES = ("training", "quality", "views", "info_nce", "rankme", "index", "folder", "startup")  # as the page has them
+NAMES = (
+    "training",
+    "quality",
+    "views",
+    "info_nce",
+    "rankme",
+    "transport",
+    "index",
+    "funnel",
+    "folder",
+    "startup",
+)  # as the page has them
 
 
 def module(name: str) -> Any:

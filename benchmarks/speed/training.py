@@ -102,7 +102,8 @@ def learner_of(method: str, stem: str, batch_size: int) -> Any:
     encoder = build("resnet18", channels=3, image_size=32, stem=stem)
     settings: dict[str, Any] = {"batch_size": batch_size, "steps": 10**6, "progress": False, "stop_on_collapse": False}
     if method == "simclr":
-        return TimedSimCLR(encoder, temperature=0.5, projection=(512, 128), training=Training(**settings))
+        sgd = Training(optimiser="sgd", lr=0.06, weight_decay=5e-4, **settings)
+        return TimedSimCLR(encoder, temperature=0.5, projection=(512, 128), training=sgd)
     training = Training(optimiser="adam", lr=0.001, weight_decay=0.0, **settings)
     return TimedSwAV(
         encoder, prototypes=512, crops=CROPS, projection=(512, 128), freeze_prototypes_epochs=0.0, training=training

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
+from benchmarks.studies import auto
+from benchmarks.studies.data import DATA, sets
 from nolabel.assess import CRITERIA, knn_accuracy, rankme, ridge_probe, score
-from nolabel.data import load
 from nolabel.learn import DenoisingAutoencoder, GSimCLR, RawPixels, RotNet, SimCLR, SwAV, Untrained
 from nolabel.training import Training
 from nolabel.training.image import GENTLE
@@ -39,12 +40,6 @@ VERDICT = [
     "",
 ]
 CONTROLS = ("raw pixels", "untrained")
-DATA = {
-    "cifar10": {"small": True},
-    "fashion_mnist": {},
-    "mnist": {},
-    "blood_cells": {},
-}
 
 
 def candidates() -> dict[str, Any]:
@@ -53,38 +48,27 @@ def candidates() -> dict[str, Any]:
     def training(steps: int, **more: Any) -> Training:
         return Training(steps=steps, random_state=SEED, stop_on_collapse=False, **{"batch_size": 128, **more})
 
+    sgd = {"optimiser": "sgd", "lr": 0.12, "weight_decay": 5e-4}
+    head: dict[str, Any] = {"projection": (256, 64), "image_size": 32}
     return {
         "raw pixels": RawPixels(image_size=32),
         "untrained": Untrained(ENCODER, image_size=32),
         **{
-            f"simclr t={t:g}": SimCLR(ENCODER, temperature=t, image_size=32, training=training(120))
+            f"simclr t={t:g}": SimCLR(ENCODER, temperature=t, **head, training=training(120, **sgd))
             for t in (0.05, 0.2, 0.5, 5.0)
         },
-        "simclr t=0.2 short": SimCLR(ENCODER, image_size=32, training=training(30)),
+        "simclr t=0.2 short": SimCLR(ENCODER, temperature=0.2, **head, training=training(30, **sgd)),
         "g-simclr": GSimCLR(
             ENCODER,
             image_size=32,
             features=DenoisingAutoencoder(image_size=32, training=Training(steps=120)),
             training=training(120, batch_size=64),
         ),
-        "swav": SwAV(
-            ENCODER, prototypes=60, image_size=32, training=training(100, optimiser="sgd", lr=0.12, weight_decay=5e-4)
-        ),
+        "swav": SwAV(ENCODER, prototypes=60, **head, training=training(100, **sgd)),
         "rotnet": RotNet(ENCODER, image_size=32, training=training(100, batch_size=64)),
         "rotnet short": RotNet(ENCODER, image_size=32, training=training(25, batch_size=64)),
         "autoencoder": DenoisingAutoencoder(image_size=32, training=training(150, batch_size=64)),
     }
-
-
-def sets(name: str) -> tuple[Any, np.ndarray, Any, np.ndarray]:
-    """Train and test images and their hidden labels, at most `TRAIN` and `TEST` rows."""
-    parts = []
-    for part, limit in (("train", TRAIN), ("test", TEST)):
-        table = load(name, split=part, **DATA[name])
-        rows = np.sort(np.random.default_rng(SEED).permutation(len(table))[:limit])
-        table = table.select(rows)
-        parts += [table.select_columns(["image"]), np.asarray(table["label"])]
-    return parts[0], parts[1], parts[2], parts[3]
 
 
 def measure(name: str, learner: Any, data: tuple[Any, np.ndarray, Any, np.ndarray]) -> dict[str, Any]:
@@ -202,6 +186,8 @@ def page(result: dict[str, Any]) -> str:
             "",
         ]
     lines += VERDICT
+    if auto.RESULTS.exists():
+        lines += auto.section(json.loads(auto.RESULTS.read_text()))
     lines += ["## What the candidates reached", "", "k-NN / ridge accuracy on hidden test labels, per cent.", ""]
     lines += ["| candidate | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
     for candidate in next(iter(result["trials"].values())):
@@ -216,7 +202,7 @@ def main() -> None:
         name: {c: known[name][c] for c in candidates() if c in known.get(name, {})} for name in DATA
     }
     for name in DATA:
-        data = sets(name)
+        data = sets(name, TRAIN, TEST)
         for candidate, learner in candidates().items():
             if candidate not in trials[name]:
                 trials[name][candidate] = measure(candidate, learner, data)

@@ -134,7 +134,7 @@ BAD = {
     "empty folder": (["learn", "{tmp}/empty"], "empty"),
     "one image": (["learn", "{photos}/even/000.png"], "at least 2"),
     "unknown method": (["learn", "{photos}", "--method", "simclear"], "did you mean simclr"),
-    "unknown encoder": (["learn", "{photos}", "--encoder", "resnet81"], "did you mean resnet18"),
+    "unknown encoder": (["learn", "{photos}", "--encoder", "resnet81"], "did you mean resnet8 or resnet18"),
     "unknown parameter": (["learn", "{photos}", "--set", "temprature=1"], "did you mean temperature"),
     "bad parameter": (["learn", "{photos}", "--set", "temperature=-1"], "temperature must be above 0, got -1"),
     "bad setting": (["learn", "{photos}", "--set", "temperature"], "NAME=VALUE"),

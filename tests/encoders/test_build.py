@@ -32,9 +32,13 @@ def test_automatic_stem():
 @pytest.mark.parametrize(
     ("spec", "options", "message"),
     [
-        ("resnet81", {}, "unknown encoder 'resnet81': did you mean resnet18"),
+        ("resnet81", {}, "unknown encoder 'resnet81': did you mean resnet8 or resnet18"),
         ("resnet18-half", {}, "unknown encoder 'resnet18-half': did you mean resnet18"),
-        ("zzz", {}, "unknown encoder 'zzz': expected one of conv4, conv4-growing, nin, resnet10, resnet18, vit-tiny"),
+        (
+            "zzz",
+            {},
+            "unknown encoder 'zzz': expected one of conv4, conv4-growing, nin, resnet8, resnet10, resnet18, vit-tiny",
+        ),
         ("", {}, "unknown encoder ''"),
         ("hf:", {}, "unknown encoder 'hf:'"),
         ("resnet18-x0", {}, "width factor must be a number above 0"),
@@ -93,3 +97,19 @@ def test_module_of_another_kind(module, message):
         module = nn.Sequential(nn.Flatten(2), nn.Linear(16, 4), module)
     with pytest.raises(ValueError, match=message):
         build(module, channels=3, image_size=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "side"),
+    [("resnet8", 32, 4), ("resnet8-x0.1-map6", 32, 8), ("resnet8-x0.1-map6", 48, 6), ("resnet10-x0.1-map6", 224, 7)],
+)
+def test_least_map(name, size, side):
+    *_, last = build(name, channels=1, image_size=size).stages(torch.zeros(1, 1, size, size)).values()
+    assert last.shape[2:] == (side, side)
+
+
+def test_bad_least_map():
+    with pytest.raises(ValueError, match="-map6 is for resnet8, resnet10, resnet18, got 'conv4-map6'"):
+        build("conv4-map6", channels=3, image_size=32)
+    with pytest.raises(ValueError, match="-map40: the compact stem leaves at most 16x16 of 32 pixels"):
+        build("resnet8-map40", channels=3, image_size=32)

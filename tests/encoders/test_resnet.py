@@ -90,3 +90,12 @@ def test_equals_the_textbook_network(stem, size):
 def test_bad_stem():
     with pytest.raises(ValueError, match="stem must be one of small, compact, large, got 'tiny'"):
         ResNet(stem="tiny")
+
+
+def test_output_stride_keeps_later_maps():
+    """Stages after the stride is reached keep the map; widths go on doubling."""
+    net = ResNet((1, 1, 1), channels=1, width=4, output_stride=4)
+    shapes = [tuple(m.shape[1:]) for m in net.stages(torch.rand(1, 1, 32, 32)).values()]
+    assert shapes == [(4, 16, 16), (8, 8, 8), (16, 8, 8)]
+    with pytest.raises(ValueError, match="output_stride must be one of 1, 2, 4 with a small stem, got 8"):
+        ResNet((1, 1, 1), stem="small", output_stride=8)

@@ -176,11 +176,10 @@ def test_one_cluster_that_holds_most_is_named(images):
 
 def test_all_else_is_simclr(images):
     """With a batch composer that shuffles, it is SimCLR to the bit."""
-    settings = Training(steps=5, batch_size=8, lr=0.01, stop_on_collapse=False)
+    settings = Training(steps=5, batch_size=8, optimiser="sgd", lr=0.01, weight_decay=5e-4, stop_on_collapse=False)
     guided = tiny(temperature=0.3, training=settings)
     plain = SimCLR("resnet10-x0.125", projection=(16, 8), temperature=0.3, image_size=16, training=settings)
     guided.plan = lambda source, batch_size, rng: SimCLR.plan(guided, source, batch_size, rng)
-    guided.set_params(training__weight_decay=5e-4)
     theirs = plain.fit(images).net_.state_dict()
     for name, value in guided.fit(images).net_.state_dict().items():
         assert torch.equal(value, theirs[name]), name

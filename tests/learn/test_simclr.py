@@ -3,8 +3,10 @@ import pytest
 import torch
 from torch import nn
 
+import nolabel
 from nolabel.assess import knn_accuracy
 from nolabel.learn import RawPixels, SimCLR, Untrained
+from nolabel.objectives import nt_xent
 from nolabel.training import Training
 
 
@@ -57,6 +59,59 @@ def test_representation_lies_before_the_head(digits):
     np.testing.assert_allclose(embedding, expected.numpy(), rtol=0.05, atol=0.05)  # bfloat16 where hardware has it
 
 
+def test_nested_loss_by_hand():
+    """The mean over prefixes of the plain loss, each prefix of unit length by itself."""
+    torch.manual_seed(0)
+    net = nn.Module()
+    net.encoder, net.head = nn.Flatten(), nn.Linear(9, 4)
+    images = torch.rand(10, 1, 3, 3)
+    z = net.head(images.flatten(1))
+    parts = [nt_xent(z[:5, :m], z[5:, :m], temperature=0.3) for m in (1, 2, 4)]
+    found = SimCLR(temperature=0.3, nested=(1, 2, 4)).loss(net, images)
+    torch.testing.assert_close(found, torch.stack(parts).mean())
+
+
+def test_nested_transform_returns_the_embedding(digits, tmp_path):
+    learner = tiny(nested=(4, 8, 24)).fit(digits[0][:48])
+    z = learner.transform(digits[0][:48])
+    assert z.shape == (48, 24)
+    assert np.array_equal(z, learner.transform(digits[0][:48], layer="embedding"))
+    features = learner.transform(digits[0][:48], layer="stage4")
+    head = learner.net_.head
+    with torch.no_grad():
+        np.testing.assert_allclose(z, head(torch.from_numpy(features)).numpy(), rtol=0.05, atol=0.05)
+    assert learner.health_["width"] == 24
+    assert "first_4_rankme" in learner.history_[-1]
+    learner.save(tmp_path)
+    again = nolabel.load(tmp_path)
+    assert again.nested == (4, 8, 24)
+    assert np.array_equal(again.transform(digits[0][:48]), z)
+
+
+def test_nested_judges_what_transform_returns_and_the_shortest_prefix(digits):
+    learner = tiny(nested=(4, 24)).fit(digits[0][:48])
+    images = torch.from_numpy(digits[0][:8, None].copy()).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    with torch.no_grad():
+        seen = learner.judge(learner.net_, {"image": images}, torch.Generator().manual_seed(0))
+        expected = learner.encode(learner.net_, {"image": images})
+    assert list(seen) == ["representation", "first_4"]
+    torch.testing.assert_close(seen["representation"][0], expected)
+    torch.testing.assert_close(seen["first_4"][0], expected[:, :4])
+    assert seen["first_4"][1].shape == (8, 4)
+
+
+@pytest.mark.parametrize(
+    ("nested", "error", "message"),
+    [
+        ((8, 4), ValueError, r"nested must be whole numbers from 1 that rise, each given once, got \(8, 4\)"),
+        (16, TypeError, "nested must be a sequence of whole numbers, got 16"),
+    ],
+)
+def test_bad_nested(nested, error, message, digits):
+    with pytest.raises(error, match=f"^{message}$"):
+        tiny(nested=nested).fit(digits[0][:48])
+
+
 @pytest.mark.parametrize("temperature", [0.0, -1.0])
 def test_bad_temperature(temperature, digits):
     with pytest.raises(ValueError, match="temperature must be above 0, got"):
@@ -80,7 +135,7 @@ def test_it_learns(digits):
     settings = Training(steps=40, batch_size=64, random_state=0)
     shared = {"encoder": "resnet10-x0.25", "training": settings}
     scores = {}
-    for learner in (SimCLR(image_size=24, **shared), Untrained(image_size=24, **shared)):
+    for learner in (SimCLR(image_size=24, temperature=0.2, **shared), Untrained(image_size=24, **shared)):
         z = learner.fit(images).transform(images)
         scores[type(learner)] = knn_accuracy(z[:500], labels[:500], z[500:], labels[500:], k=5)
     assert scores[SimCLR] > scores[Untrained] + 0.05
@@ -102,3 +157,21 @@ def test_controls_by_hand(digits):
     assert [row["step"] for row in control.history_] == [0]
     with pytest.raises(ValueError, match="side must be at least 1, got 0"):
         RawPixels(side=0).fit(images)
+
+
+def test_negatives_of_the_same_view_by_hand(digits):
+    """The positive is the other view; every negative is of the anchor's own view."""
+    learner = tiny(negatives="same_view").fit(digits[0][:48])
+    torch.manual_seed(0)
+    views = torch.rand(6, 1, 16, 16)  # two views of three images
+    net = learner.net_.eval()
+    z = torch.nn.functional.normalize(net.head(net.encoder(views)))
+    terms = []
+    for i in range(6):
+        own = range(3) if i < 3 else range(3, 6)
+        positive = z[i] @ z[(i + 3) % 6] / learner.temperature
+        others = torch.stack([z[i] @ z[j] / learner.temperature for j in own if j != i])
+        terms.append(torch.cat([positive[None], others]).logsumexp(0) - positive)
+    torch.testing.assert_close(learner.loss(net, views), torch.stack(terms).mean())
+    with pytest.raises(ValueError, match="negatives must be all or same_view, got 'none'"):
+        tiny(negatives="none").fit(digits[0][:48])

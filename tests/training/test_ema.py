@@ -44,3 +44,12 @@ def test_momentum_schedule():
     values = [momentum_schedule(i / 10) for i in range(11)]
     assert values == sorted(values)
     assert momentum_schedule(2.0) == 1.0
+
+
+def test_target_keeps_its_own_statistics_if_told():
+    online, target = nn.BatchNorm1d(2), target_copy(nn.BatchNorm1d(2))
+    online.running_mean.fill_(3.0)
+    ema_update(target, online, 0.5, buffers=False)
+    assert target.running_mean.tolist() == [0.0, 0.0]
+    ema_update(target, online, 0.5)
+    assert target.running_mean.tolist() == [3.0, 3.0]

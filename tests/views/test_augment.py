@@ -6,7 +6,21 @@ import pytest
 import torch
 
 import nolabel.views.augment as augment_module
-from nolabel.views import Augment, adjust_colour, byol, centred, crop_resize, grey, rotate_by, simclr, solarise, swav
+from nolabel.views import (
+    Augment,
+    MultiCrop,
+    adjust_colour,
+    byol,
+    centred,
+    crop_resize,
+    grey,
+    rotate_by,
+    simclr,
+    solarise,
+    swav,
+)
+from nolabel.views.fourier import fourier_style
+from nolabel.views.recipes import recipe as recipe_named
 
 NOTHING = Augment(area=(1, 1), ratio=(1, 1), flip_p=0, jitter=(0, 0, 0, 0), jitter_p=0, grey_p=0)
 
@@ -159,3 +173,105 @@ def test_bad_images() -> None:
         FULL(torch.rand(2, 16, 16, 3), seeded())
     with pytest.raises(ValueError, match=r"in \[0, 1\], got values"):
         FULL(torch.rand(2, 3, 16, 16) * 255, seeded())
+
+
+STYLED = replace(NOTHING, style="batch", style_area=(0.05, 0.3))
+
+
+def test_batch_style_is_one_image_of_the_batch_in_its_own_crop() -> None:
+    images = pictures(12)
+    recipe = replace(STYLED, size=10, area=(0.2, 0.8), flip_p=0.5, degrees=15.0)
+    view = recipe.with_geometry(images, seeded(3))
+    plan = recipe.draw(12, 16, 16, generator=seeded(3), device=images.device)
+    assert len(plan.style_row.unique()) == len(plan.style_area.unique()) == 1
+    assert torch.equal(view.box, plan.box)
+    placed = replace(recipe, style=None)(images, seeded(3))  # the same crops: style is drawn last
+    row = int(plan.style_row[0])
+    expected = fourier_style(placed, placed[row : row + 1], plan.style_area)
+    torch.testing.assert_close(view.image, expected, atol=1e-4, rtol=0)
+    assert (view.image - placed).abs().mean() > 0.01
+
+
+def test_image_style_is_another_image_for_each() -> None:
+    images = pictures(30)
+    recipe = replace(STYLED, style="image", size=10, area=(0.2, 0.8))
+    plan = recipe.draw(30, 16, 16, generator=seeded(3), device=images.device)
+    assert len(plan.style_row.unique()) > 10
+    assert len(plan.style_area.unique()) == 30
+    placed = replace(recipe, style=None)(images, seeded(3))
+    expected = fourier_style(placed, placed[plan.style_row], plan.style_area)
+    torch.testing.assert_close(recipe(images, seeded(3)), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("style", ["batch", "image"])
+def test_styles_survive_the_slices(style: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = pictures(23)
+    recipe = replace(FULL, style=style, shared_colour=True)
+    whole = recipe(images, seeded())
+    monkeypatch.setattr(augment_module, "FLOATS_AT_ONCE", 3 * 16 * 16 * 5)
+    torch.testing.assert_close(recipe(images, seeded()), whole, atol=1e-4, rtol=0)
+    monkeypatch.setattr(augment_module, "FLOATS_AT_ONCE", 1)
+    torch.testing.assert_close(recipe(images, seeded()), whole, atol=1e-4, rtol=0)
+
+
+def test_shared_colour_is_one_draw_for_the_batch() -> None:
+    images = pictures(40)
+    recipe = replace(NOTHING, jitter=(0.4, 0.4, 0.4, 0.1), jitter_p=0.5, grey_p=0.3, solarise_p=0.5)
+    own = recipe.draw(40, 16, 16, generator=seeded(), device=images.device)
+    assert len(own.brightness.unique()) > 10
+    assert own.solarised.unique().numel() == 2
+    shared = replace(recipe, shared_colour=True)
+    greys = set()
+    for seed in range(12):
+        plan = shared.draw(40, 16, 16, generator=seeded(seed), device=images.device)
+        for factor in (plan.brightness, plan.contrast, plan.saturation, plan.hue, plan.solarised):
+            assert factor.shape == (40,)
+            assert len(factor.unique()) == 1
+        assert len(plan.box.unique(dim=0)) == 1  # NOTHING crops nothing
+        greys.add(bool(plan.saturation[0] == 0))
+    assert greys == {True, False}
+    jitter = replace(NOTHING, jitter=(0.4, 0.4, 0.4, 0.1), jitter_p=1.0, shared_colour=True)
+    plan = jitter.draw(40, 16, 16, generator=seeded(), device=images.device)
+    factors = {name: float(getattr(plan, name)[0]) for name in ("brightness", "contrast", "saturation", "hue")}
+    torch.testing.assert_close(jitter(images, seeded()), adjust_colour(images, **factors), atol=1e-4, rtol=0)
+
+
+def test_style_leaves_other_draws_alone() -> None:
+    """What a recipe without style draws is what it drew before there were styles: the same box for the same seed."""
+    plain, styled = (
+        r.draw(5, 16, 16, generator=seeded(4), device=torch.device("cpu")) for r in (FULL, replace(FULL, style="image"))
+    )
+    for name in set(plain._fields) - {"style_row", "style_area"}:
+        assert torch.equal(getattr(plain, name), getattr(styled, name)), name
+
+
+@pytest.mark.parametrize("name", ["bss", "fourier"])
+def test_named_style_recipes(name: str) -> None:
+    made = recipe_named(name, 48, 3)
+    assert made == replace(simclr(48), style="batch" if name == "bss" else "image", shared_colour=name == "bss")
+    assert recipe_named(name, 28, 1).flip_p == 0.0  # `centred` for grey images
+    view = made(pictures(6, 3, 48), seeded())
+    assert view.shape == (6, 3, 48, 48)
+    assert view.min() >= 0
+    assert view.max() <= 1
+
+
+def test_multi_crop_has_one_style_a_crop() -> None:
+    """Amplitudes of all images agree within each crop, small ones included, and differ between crops."""
+    images = pictures(6, 1, 24)
+    crops = MultiCrop(((2, 24, (0.5, 1.0)), (2, 8, (0.1, 0.3))), replace(STYLED, style_area=(1.0, 1.0), jitter_p=0))
+    means = []
+    for view in crops(images * 0.2 / 255 + 0.4, seeded()):  # nothing to clip
+        mean = view.mean((1, 2, 3))
+        torch.testing.assert_close(mean, mean[:1].expand(6), atol=1e-4, rtol=0)
+        means.append(float(mean[0]))
+    assert len({round(mean, 4) for mean in means}) > 1
+
+
+def test_bad_styles() -> None:
+    with pytest.raises(ValueError, match="style must be None, 'batch' or 'image', got 'all'"):
+        Augment(style="all")
+    with pytest.raises(ValueError, match="style_area must be"):
+        Augment(style_area=(0.0, 0.5))
+    with pytest.raises(ValueError, match="at least 2 images to borrow a style from, got 1"):
+        STYLED(pictures(1), seeded())

@@ -6,7 +6,19 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "clusters": ["ClusterScores", "ari", "cluster_scores", "cluster_stability", "clustering_accuracy", "nmi"],
+        "contrastive": ["ContrastiveDiagnostics", "contrastive_diagnostics", "neighbour_tolerance", "tolerance"],
         "criteria": ["CRITERIA", "score"],
+        "dense": ["DenseScores", "dense_probe"],
+        "domains": ["domain_purity"],
+        "equivariance": [
+            "EquivarianceReport",
+            "equivariance_report",
+            "global_r2",
+            "pose_error",
+            "ranks_of_targets",
+            "transformation_r2",
+        ],
+        "few_shot": ["Episode", "FewShotScore", "episodes", "few_shot_score"],
         "geometry": ["alignment", "spread", "uniformity"],
         "health": ["HealthReport", "health"],
         "lidar": ["lidar"],
@@ -16,5 +28,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "rankme_selector": ["RankMeReport", "RankMeSelector", "RankedRun"],
         "retrieval": ["hit_rate", "mean_average_precision", "mrr", "ndcg", "recall_at_k"],
         "selection": ["Selection", "Trial", "select"],
+        "separation": ["SeparationReport", "separation_report"],
+        "temperature": ["TemperatureAdvisor", "TemperatureRun", "TemperatureTable"],
     },
 )

@@ -79,8 +79,8 @@ def self_consistency(
     ----------
     z1, z2 : (n, d) floats; row i of both shows the same thing.
     k : how many neighbours may contain it.
-    center : subtract the mean of each view first; use it for features behind a ReLU, whose common mean fills the
-    cosine. max_samples : rows drawn from larger matrices. The share falls as rows grow: compare at equal numbers.
+    center : subtract the mean of each view first; use it for features behind a ReLU, whose common mean fills the cosine.
+    max_samples : rows drawn from larger matrices. The share falls as rows grow: compare at equal numbers.
     random_state : seed of that draw.
 
     Returns

@@ -137,7 +137,7 @@ def _trained(candidate: Any, share: float, X: Any, columns: dict[str, str] | Non
     """A copy of the candidate, fitted with a share of its budget."""
     learner = clone(candidate)
     if trains(candidate) and share < 1.0:
-        learner.set_params(**_budget(learner, share))
+        learner.set_params(**shortened(learner, share))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         learner.fit(X, columns=columns)
@@ -146,7 +146,7 @@ def _trained(candidate: Any, share: float, X: Any, columns: dict[str, str] | Non
     return learner
 
 
-def _budget(learner: Any, share: float) -> dict[str, Any]:
+def shortened(learner: Any, share: float) -> dict[str, Any]:
     """The training parameter that a share of the budget changes."""
     training = learner.training
     if training is not None and training.minutes is not None:

@@ -11,6 +11,15 @@ from typing import Any
 
 #: Packages of systems by verb.
 VERBS = ("learn",)
+#: Systems that are no estimators of a verb: name, package, class.
+OTHERS = (
+    ("rankme", "assess", "RankMeSelector"),
+    ("temperature", "assess", "TemperatureAdvisor"),
+    ("bss", "views", "BatchStyleStandardize"),
+)
+
+#: Files of systems whose claim is measured under another name.
+CLAIMED_BY = {"opta": "beclr", "instance_discrimination": "temperature", "matryoshka": "mrl"}
 
 
 @dataclass(frozen=True)
@@ -30,28 +39,37 @@ class System:
 
 
 def systems() -> list[System]:
-    """Every estimator of the verbs' packages, and RankMe; named as their files are, controls as their classes."""
+    """Every estimator of the verbs' packages, and the others; named as their files are, and further ones as their classes."""
     claims = json.loads(resources.files("nolabel.cli").joinpath("claims.json").read_text(encoding="utf-8"))
-    found = []
+    found: list[System] = []
     for verb in VERBS:
         package = importlib.import_module(f"nolabel.{verb}")
         for exported in package.__all__:
             cls = getattr(package, exported)
             module = cls.__module__.rpartition(".")[2]
-            name = (module if module != "controls" else _words(exported)).replace("_", "-")
-            found.append(System(name, verb, cls, cls.columns, _paper(cls), claims.get(module, {}).get("verdict", "")))
-    from nolabel.assess import RankMeSelector
-
-    verdict = claims.get("rankme", {}).get("verdict", "")
-    found.append(System("rankme", "assess", RankMeSelector, ("vector",), "arXiv:2210.02885", verdict))
+            files = [getattr(package, other).__module__ for other in package.__all__]
+            alone = files.count(cls.__module__) == 1 or exported.lower().startswith(module)
+            name = module.replace("_", "-") if alone else _words(exported)
+            verdict = claims.get(CLAIMED_BY.get(module, module), {}).get("verdict", "")
+            found.append(System(name, verb, cls, cls.columns, _paper(cls), verdict))
+    for name, verb, exported in OTHERS:
+        cls = getattr(importlib.import_module(f"nolabel.{verb}"), exported)
+        columns = ("image",) if verb == "views" else ("vector",)
+        found.append(System(name, verb, cls, columns, _paper(cls), claims.get(name, {}).get("verdict", "")))
     return sorted(found, key=lambda system: (system.verb != "learn", system.name))
 
 
 def method(name: str) -> Any:
-    """The class of the learning system called `name`."""
-    known = {system.name: system.cls for system in systems() if system.verb == "learn"}
+    """The class of the system called `name` that learns from images."""
+    found = {system.name: system for system in systems()}
+    known = {name: system.cls for name, system in found.items() if system.verb == "learn" and "image" in system.columns}
     if name in known:
         return known[name]
+    if name in found:
+        needs = " and ".join(found[name].columns)
+        where = f"nolabel.{found[name].verb}.{found[name].cls.__name__}"
+        how = "give it as --views" if found[name].verb == "views" else f"it takes {needs}: use {where} from Python"
+        raise ValueError(f"{name} is no method that learns from images; {how}")
     near = difflib.get_close_matches(name.lower(), [*known, "auto"], n=2, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise ValueError(f"unknown method {name!r}: {hint}there are {', '.join([*known, 'auto'])}")
@@ -68,6 +86,6 @@ def _words(name: str) -> str:
 
 
 def _paper(cls: Any) -> str:
-    text = inspect.getmodule(cls).__doc__ or ""
+    text = f"{cls.__doc__ or ''} {inspect.getmodule(cls).__doc__ or ''}"
     match = re.search(r"arXiv:\d{4}\.\d{4,5}", text)
     return match.group() if match and cls.__module__.rpartition(".")[2] != "controls" else ""

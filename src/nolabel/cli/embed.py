@@ -30,7 +30,7 @@ def command(
     if out.suffix not in (".parquet", ".npy"):
         raise ValueError(f"--out must end in .parquet or .npy, got {out}")
     table = open_table(source, read_columns(column))
-    opened = learner.open(table, None)
+    opened = learner.open_one(table, None)
     images = opened.sources[0] if hasattr(opened, "sources") else opened
     vectors = learner.transform_source(opened, layer=layer)
     out.parent.mkdir(parents=True, exist_ok=True)

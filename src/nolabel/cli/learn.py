@@ -23,6 +23,8 @@ def command(
     batch_size: int | None = typer.Option(None, help="Rows a step."),
     lr: float | None = typer.Option(None, help="Peak learning rate."),
     image_size: int | None = typer.Option(None, "--size", help="Side of the images in pixels; chosen by the data."),
+    views: str | None = typer.Option(None, help="Recipe of the views: simclr, swav, centred, bss, ..."),
+    nested: str | None = typer.Option(None, help="Matryoshka sizes of the embedding, such as 8,16,32,64,128."),
     setting: list[str] = typer.Option([], "--set", help="A parameter of the method, such as temperature=0.1."),
     column: list[str] = typer.Option([], "--column", help="Name of a column if it differs, such as image=photo."),
     seed: int = typer.Option(0, help="Seed of weights, batches and views."),
@@ -36,7 +38,7 @@ def command(
     """Learn a representation of unlabelled data and leave a run folder: encoder, scores, searchable index, report."""
     global last_run
     from nolabel.cli.output import answer, pairs
-    from nolabel.cli.run import candidates, complete, learner_of, open_table, read_columns
+    from nolabel.cli.run import candidates, complete, in_parts, learner_of, open_table, read_columns
     from nolabel.training import Training, load
 
     last_run = folder = out or Path("runs") / (Path(source.rstrip("/")).stem or "data")
@@ -49,10 +51,13 @@ def command(
     if resume and (folder / "config.json").exists():
         learner = load(folder)  # trained, but cut off before its index and report were written
     elif method == "auto":
+        if views is not None or nested is not None:
+            raise ValueError("--views and --nested belong to one method: leave them out with --method auto")
         learner = _chosen(candidates(encoder, image_size, training), table, folder)
     else:
-        learner = learner_of(method, setting, encoder, image_size, training)
-        learner.fit(table, run=folder, resume=resume)
+        settings = [*setting, *_shorthands(views, nested)]
+        learner = learner_of(method, settings, encoder, image_size, training)
+        learner.fit(in_parts(learner, table), run=folder, resume=resume)
     collapsed = learner.health_["verdict"] == "collapsed"
     summary = complete(learner, table, folder, source, " ".join(["nolabel", *map(_quoted, sys.argv[1:])]))
     if not collapsed:
@@ -65,6 +70,13 @@ def command(
         return
     reasons = "; ".join(learner.health_["reasons"])
     raise ValueError(f"the representation collapsed ({reasons}); the last healthy weights and a report are in {folder}")
+
+
+def _shorthands(views: str | None, nested: str | None) -> list[str]:
+    """``--views`` and ``--nested`` as words of ``--set``."""
+    if nested is not None and not all(size.strip().isdigit() for size in nested.split(",")):
+        raise ValueError(f"--nested: expected sizes such as 8,16,32,64,128, got {nested!r}")
+    return ([f"augment={views}"] if views else []) + ([f"nested=({nested},)"] if nested else [])
 
 
 def _chosen(options: dict[str, Any], table: Any, folder: Path) -> Any:

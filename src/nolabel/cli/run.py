@@ -57,6 +57,9 @@ def learner_of(name: str, settings: list[str], encoder: str | None, image_size: 
     for word in settings:
         key, value = _halves(word, "--set", "temperature=0.1")
         if key not in known:
+            if key in ("augment", "nested"):
+                option = {"augment": "--views", "nested": "--nested"}[key]
+                raise ValueError(f"{option}: {name} has no such choice; it has {', '.join(known)}")
             near = difflib.get_close_matches(key, known, n=2, cutoff=0.4)
             hint = f"did you mean {' or '.join(near)}? " if near else ""
             raise ValueError(f"--set {key}: {name} has no such parameter; {hint}there are {', '.join(known)}")
@@ -65,6 +68,26 @@ def learner_of(name: str, settings: list[str], encoder: str | None, image_size: 
         except (ValueError, SyntaxError):
             params[key] = value
     return cls(**params)
+
+
+def in_parts(learner: Any, table: Any) -> Any:
+    """The table as the learner takes it: whole, or one table for each of the data sets it learns from at once."""
+    if not learner.parts:
+        return table
+    what = f"{type(learner).__name__} learns from {' and '.join(learner.parts)}"
+    if "part" in table.column_names:
+        names = np.asarray(table["part"]).astype(str)
+    elif "folder" in table.column_names:
+        names = np.array([str(name).split("/")[0] for name in table["folder"]])
+    else:
+        raise ValueError(
+            f"{what}: expected folders or a column 'part' of these names, got {', '.join(table.column_names)}"
+        )
+    rows = {part: np.flatnonzero(names == part) for part in learner.parts}
+    for part, found in rows.items():
+        if not len(found):
+            raise ValueError(f"{what}: no images of {part!r} among {', '.join(sorted(set(names))[:8])}")
+    return {part: table.select(found) for part, found in rows.items()}
 
 
 def candidates(encoder: str | None, image_size: int | None, training: Any) -> dict[str, Any]:
@@ -88,7 +111,7 @@ def candidates(encoder: str | None, image_size: int | None, training: Any) -> di
 
 def complete(learner: Any, table: Any, folder: Path, source: str, command: str) -> dict[str, Any]:
     """Write the index and the report of a trained run; the summary that the command prints."""
-    opened = learner.open(table, None)
+    opened = learner.open_one(table, None)
     images = opened.sources[0] if hasattr(opened, "sources") else opened
     vectors = learner.transform_source(opened)
     write_index(folder, vectors, table, images)

@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "images": ["open_images"],
         "known_sets": ["load"],
         "modalities": ["modality"],
+        "poses": ["make_pose_views", "pair_table", "rotated_images"],
         "reading": ["read"],
         "sources": ["ColumnSource", "Skipped", "Source"],
     },

@@ -12,8 +12,9 @@ from nolabel.encoders.pretrained import HuggingFace, Timm, Wrapped
 from nolabel.encoders.resnet import STEMS, ResNet
 from nolabel.encoders.vit import PATCHES, ViT
 
-NAMES = ("conv4", "conv4-growing", "nin", "resnet10", "resnet18", "vit-tiny")
-_WITH_STEM = ("resnet10", "resnet18", "vit-tiny")
+NAMES = ("conv4", "conv4-growing", "nin", "resnet8", "resnet10", "resnet18", "vit-tiny")
+_BLOCKS = {"resnet8": (1, 1, 1), "resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2)}
+_WITH_STEM = (*_BLOCKS, "vit-tiny")
 
 
 def build(spec: str | nn.Module, *, channels: int, image_size: int, stem: str = "auto") -> Encoder:
@@ -22,10 +23,13 @@ def build(spec: str | nn.Module, *, channels: int, image_size: int, stem: str = 
     Parameters
     ----------
     spec : str or nn.Module
-        ``conv4`` (64-64-64-64), ``conv4-growing`` (32-64-128-256), ``nin``, ``resnet10``, ``resnet18``
-        (64-128-256-512) or ``vit-tiny``, trained from scratch; a suffix ``-x<factor>`` multiplies all widths, so
-        ``resnet18-x0.5`` is 32-64-128-256 (the transformer keeps whole heads of 64). ``hf:<identifier or folder>``
-        and ``timm:<name>`` are pre-trained. A module is wrapped; an `Encoder` comes back as it is.
+        ``conv4`` (64-64-64-64), ``conv4-growing`` (32-64-128-256), ``nin``, ``resnet8`` (64-128-256), ``resnet10``,
+        ``resnet18`` (64-128-256-512) or ``vit-tiny``, trained from scratch. A suffix ``-x<factor>`` multiplies all
+        widths, so ``resnet18-x0.5`` is 32-64-128-256 (the transformer keeps whole heads of 64). For the residual nets
+        ``-map<side>`` after it stops halving before the last map is smaller: ``resnet8-x0.5-map6`` ends in 8x8 for 32
+        pixels and in 6x6 for 96.
+        ``hf:<identifier or folder>`` and ``timm:<name>`` are pre-trained. A module is wrapped; an `Encoder` comes back
+        as it is.
     channels : int
         Channels of the images; pre-trained encoders take 1 (repeated) or 3.
     image_size : int
@@ -57,11 +61,11 @@ def build(spec: str | nn.Module, *, channels: int, image_size: int, stem: str = 
     if channels < 1 or image_size < 1:
         raise ValueError(f"channels and image_size must be at least 1, got {channels} and {image_size}")
     if isinstance(spec, str):
-        name, factor = _parse(spec)
+        name, factor, least_map = _parse(spec)
         if stem != "auto" and name not in _WITH_STEM:
             raise ValueError(f"stem must be auto for {spec!r}, which has no stem to choose, got {stem!r}")
         if name in NAMES:
-            return _from_scratch(name, factor, channels, image_size, stem)
+            return _from_scratch(name, factor, least_map, channels, image_size, stem)
         if channels not in (1, 3):
             raise ValueError(f"channels must be 1 or 3 for the pre-trained {spec!r}, got {channels}")
         source, _, model = name.partition(":")
@@ -75,12 +79,12 @@ def build(spec: str | nn.Module, *, channels: int, image_size: int, stem: str = 
     return spec
 
 
-def _parse(spec: str) -> tuple[str, float]:
-    """Name and width factor; names of pre-trained models have no factor."""
+def _parse(spec: str) -> tuple[str, float, int | None]:
+    """Name, width factor and least side of the last map; names of pre-trained models have neither."""
     if re.fullmatch(r"(hf|timm):.+", spec):
-        return spec, 1.0
-    match = re.fullmatch(r"(.+?)(?:-x(\d+(?:\.\d+)?))?", spec)
-    name, factor = match.groups() if match else (spec, None)
+        return spec, 1.0, None
+    match = re.fullmatch(r"(.+?)(?:-x(\d+(?:\.\d+)?))?(?:-map(\d+))?", spec)
+    name, factor, side = match.groups() if match else (spec, None, None)
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, n=2, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
@@ -88,10 +92,14 @@ def _parse(spec: str) -> tuple[str, float]:
             f"unknown encoder {spec!r}: {hint}expected one of {', '.join(NAMES)} "
             "(with -x0.5 and the like for the width), hf:<name> or timm:<name>"
         )
-    return name, float(factor) if factor else 1.0
+    if side and name not in _BLOCKS:
+        raise ValueError(f"-map{side} is for {', '.join(_BLOCKS)}, got {spec!r}")
+    return name, float(factor) if factor else 1.0, int(side) if side else None
 
 
-def _from_scratch(name: str, factor: float, channels: int, image_size: int, stem: str) -> Encoder:
+def _from_scratch(
+    name: str, factor: float, least_map: int | None, channels: int, image_size: int, stem: str
+) -> Encoder:
     if stem == "auto":
         stem = "compact" if image_size <= 64 else "large"
     if name in ("conv4", "conv4-growing"):
@@ -105,5 +113,16 @@ def _from_scratch(name: str, factor: float, channels: int, image_size: int, stem
         heads = scaled(3, factor)
         depth = 12 if stem == "large" else 6
         return ViT(image_size, dim=64 * heads, depth=depth, heads=heads, patch=PATCHES[stem], channels=channels)
-    blocks = (1, 1, 1, 1) if name == "resnet10" else (2, 2, 2, 2)
-    return ResNet(blocks, channels=channels, width=scaled(64, factor), stem=stem)
+    stride = None if least_map is None else _output_stride(name, stem, image_size, least_map)
+    return ResNet(_BLOCKS[name], channels=channels, width=scaled(64, factor), stem=stem, output_stride=stride)
+
+
+def _output_stride(name: str, stem: str, image_size: int, least_map: int) -> int:
+    """The largest stride a residual net can have whose last map is not smaller than wanted."""
+    first = 2 ** STEMS.index(stem)
+    strides = [first * 2**i for i in range(len(_BLOCKS[name]))]
+    fine = [stride for stride in strides if -(-image_size // stride) >= least_map]
+    if not fine:
+        largest = -(-image_size // first)
+        raise ValueError(f"-map{least_map}: the {stem} stem leaves at most {largest}x{largest} of {image_size} pixels")
+    return fine[-1]

@@ -34,7 +34,7 @@ class Block(nn.Module):
 
 
 class ResNet(Encoder):
-    """Residual network of four stages; each doubles the width and halves the map.
+    """Residual network of a few stages; each doubles the width, and all but the first halve the map.
 
     Batch norms start at scale 1, also the last one of a block: starting that one at 0, as some recipes for long
     training do, left a short self-supervised one far behind (rotation prediction on CIFAR-10, 240 steps, ResNet-10 of
@@ -43,7 +43,7 @@ class ResNet(Encoder):
     Parameters
     ----------
     blocks : sequence of int
-        Basic blocks in each stage: (2, 2, 2, 2) is ResNet-18, (1, 1, 1, 1) ResNet-10.
+        Basic blocks in each stage: (2, 2, 2, 2) is ResNet-18, (1, 1, 1, 1) ResNet-10, (1, 1, 1) ResNet-8.
     channels : int
         Channels of the images.
     width : int
@@ -51,6 +51,9 @@ class ResNet(Encoder):
     stem : {"small", "compact", "large"}
         First layer: 3x3 with stride 1 (32x32 images, the slowest), 3x3 with stride 2 (four times faster), or 7x7
         with stride 2 and max-pooling (from about 96x96).
+    output_stride : int, optional
+        How many pixels of the image lie between two places of the last map, a power of two: stages after it is reached
+        keep the size of their map. Dense tasks want fine maps.
 
     Examples
     --------
@@ -63,10 +66,21 @@ class ResNet(Encoder):
     """
 
     def __init__(
-        self, blocks: Sequence[int] = (2, 2, 2, 2), *, channels: int = 3, width: int = 64, stem: str = "compact"
+        self,
+        blocks: Sequence[int] = (2, 2, 2, 2),
+        *,
+        channels: int = 3,
+        width: int = 64,
+        stem: str = "compact",
+        output_stride: int | None = None,
     ) -> None:
         if stem not in STEMS:
             raise ValueError(f"stem must be one of {', '.join(STEMS)}, got {stem!r}")
+        stride = 2 ** STEMS.index(stem)
+        possible = [stride * 2**i for i in range(len(blocks))]
+        if output_stride is not None and output_stride not in possible:
+            known = ", ".join(map(str, possible))
+            raise ValueError(f"output_stride must be one of {known} with a {stem} stem, got {output_stride}")
         widths = [width * 2**i for i in range(len(blocks))]
         super().__init__(channels, {f"stage{i}": w for i, w in enumerate(widths, 1)})
         self.max_pool = stem == "large"
@@ -78,7 +92,9 @@ class ResNet(Encoder):
         self.layers = nn.ModuleList()
         width_in = width
         for i, (count, w) in enumerate(zip(blocks, widths)):
-            first = Block(width_in, w, stride=1 if i == 0 else 2)
+            halve = i > 0 and stride < (output_stride or possible[-1])
+            stride *= 2 if halve else 1
+            first = Block(width_in, w, stride=2 if halve else 1)
             self.layers.append(nn.Sequential(first, *(Block(w, w) for _ in range(count - 1))))
             width_in = w
         for module in self.modules():

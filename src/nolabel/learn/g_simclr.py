@@ -12,20 +12,19 @@ held-out training images, not by the test set.
 
 import os
 import warnings
-from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
-import torch
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
-from torch import Tensor, nn
+from torch import nn
 
 from nolabel.learn.autoencoder import DenoisingAutoencoder
 from nolabel.learn.simclr import SimCLR
 from nolabel.training import GuidedBatchSampler, Learner, Training
 from nolabel.training.batches import Rows
+from nolabel.views.recipes import Recipe
 
 
 class GSimCLR(SimCLR):
@@ -69,21 +68,19 @@ class GSimCLR(SimCLR):
         clusters: int | None = None,
         tail: str = "drop",
         features: Any = None,
-        augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+        augment: Recipe | str | None = None,
         image_size: int | None = None,
         training: Training | None = None,
     ) -> None:
-        super().__init__(
-            encoder,
-            temperature=temperature,
-            projection=projection,
-            augment=augment,
-            image_size=image_size,
-            training=training,
-        )
+        self.encoder = encoder
+        self.temperature = temperature
+        self.projection = projection
         self.clusters = clusters
         self.tail = tail
         self.features = features
+        self.augment = augment
+        self.image_size = image_size
+        self.training = training
 
     def fit(self, X: Any, y: Any = None, **options: Any) -> Self:
         """As `SimCLR.fit`; labels are ignored with a warning, since pseudo-classes take their place."""

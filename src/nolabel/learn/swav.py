@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from nolabel.encoders import Prototypes, projection_head
 from nolabel.objectives import swapped_prediction
 from nolabel.training import Clock, FeatureQueue, ImageLearner, Training, gather
-from nolabel.views import MultiCrop, centred, swav
+from nolabel.views import Augment, MultiCrop, recipe
 
 
 class SwAV(ImageLearner):
@@ -39,6 +39,7 @@ class SwAV(ImageLearner):
     temperature : of the prediction softmax
     epsilon : of the codes; lower is sharper (0.03 helps where the loss sticks at ln K)
     sinkhorn_iterations : rounds of Sinkhorn
+    augment : recipe of the views, or its name, such as ``bss``; sides and areas are those of `crops`
     crops : (number, side, (least, largest area)) of each kind of crop, large ones first; ``None`` chooses by image size
     queue_length : features remembered for each large crop, rounded down to whole batches; 0 for none
     queue_start : share of the run after which the queue is used, once it is full
@@ -70,12 +71,13 @@ class SwAV(ImageLearner):
         temperature: float = 0.1,
         epsilon: float = 0.05,
         sinkhorn_iterations: int = 3,
+        augment: Augment | str | None = None,
         crops: Sequence[tuple[int, int, tuple[float, float]]] | None = None,
         queue_length: int = 0,
         queue_start: float = 0.15,
         freeze_prototypes_epochs: float = 1.0,
         hard: bool = False,
-        projection: tuple[int, int] = (256, 64),
+        projection: tuple[int, int] = (512, 128),
         image_size: int | None = None,
         training: Training | None = None,
     ) -> None:
@@ -84,6 +86,7 @@ class SwAV(ImageLearner):
         self.temperature = temperature
         self.epsilon = epsilon
         self.sinkhorn_iterations = sinkhorn_iterations
+        self.augment = augment
         self.crops = crops
         self.queue_length = queue_length
         self.queue_start = queue_start
@@ -127,8 +130,11 @@ class SwAV(ImageLearner):
 
     def views(self, batch: dict[str, Any], generator: torch.Generator) -> list[Tensor]:
         images = batch["image"]
-        side, colour = images.shape[-1], images.shape[1] == 3
-        return MultiCrop(self.crop_spec(side), swav(side) if colour else centred(side))(images, generator)
+        side, channels = images.shape[-1], images.shape[1]
+        augment = recipe(self.augment or ("swav" if channels == 3 else "centred"), side, channels)
+        if not isinstance(augment, Augment):
+            raise TypeError(f"augment must be an Augment or the name of one, got {type(augment).__name__}")
+        return MultiCrop(self.crop_spec(side), augment)(images, generator)
 
     def before_step(self, net: Any, clock: Clock) -> None:
         net.prototypes.normalise_()

@@ -5,9 +5,13 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "alignment": ["alignment", "uniformity"],
+        "alignment_uniformity": ["alignment", "uniformity"],
         "clustering": ["swapped_prediction"],
-        "contrastive": ["info_nce", "nt_xent"],
+        "contrastive": ["info_nce", "nt_xent", "simple_contrastive"],
+        "nested": ["Nested", "halved"],
+        "pixels": ["location_centres", "pixel_consistency", "pixel_contrast", "pixel_positives", "propagate"],
+        "separation": ["euclidean_alignment", "euclidean_uniformity", "kernel_joint_entropy", "supervised_alignment"],
         "variance": ["covariance_loss", "invariance_loss", "variance_loss", "vicreg"],
+        "words": ["bag_of_words", "nearest_distance", "perplexity", "soft_codes", "word_prediction"],
     },
 )

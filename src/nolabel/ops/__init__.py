@@ -7,7 +7,18 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "info_nce": ["info_nce_losses", "pairwise_logsumexp"],
         "neighbours": ["nearest"],
+        "pairs": ["pair_rows"],
+        "quaternions": [
+            "canonical_quaternion",
+            "quaternion_from_euler",
+            "quaternion_inverse",
+            "quaternion_product",
+            "relative_pose",
+            "relative_rotation",
+            "rotation_matrix",
+        ],
         "rank": ["effective_rank", "singular_values"],
         "sinkhorn": ["sinkhorn"],
+        "transport": ["barycentric_map", "transport"],
     },
 )

@@ -27,11 +27,15 @@ class Hits:
     payload
         The other columns of those rows as an Arrow table, read from disk when first asked for. It shows the rows as
         they were when the search ran.
+    multiply_adds
+        Of comparing the query with rows, on average over the queries of the call. Inverted lists count with their mean
+        size, as measured with rows for queries.
     """
 
     ids: Int64[np.ndarray, " k"]
     scores: Float32[np.ndarray, " k"]
     fetch: Callable[[], pa.Table]
+    multiply_adds: int = 0
 
     @cached_property
     def payload(self) -> pa.Table:

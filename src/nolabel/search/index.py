@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from jaxtyping import Int64
 
 from nolabel.search import derived
 from nolabel.search.batches import BATCH_BYTES, Batch, as_ids, as_payload, as_vectors, batches
+from nolabel.search.funnel import Tally, plan
 from nolabel.search.hits import Hits
 from nolabel.search.records import fill, numbered, record, twice
 from nolabel.search.snapshot import Snapshot
@@ -121,6 +122,7 @@ class Index:
         where: str | None = None,
         dim: int | None = None,
         rescore: int | None = None,
+        funnel: Sequence[tuple[int, int]] | None = None,
         exact: bool = False,
     ) -> Any:
         """The k nearest rows of a query (dim,) as `Hits`, or of queries (q, dim) as a list of `Hits`.
@@ -130,9 +132,14 @@ class Index:
         where
             SQL expression over id and payload columns, such as `"year > 2020 AND lang = 'en'"`.
         dim
-            Compare only the first `dim` coordinates (Matryoshka prefix, Kusupati et al. 2022, arXiv:2205.13147).
+            Compare only the first `dim` coordinates, of unit length again for cosine (Matryoshka prefix, Kusupati et
+            al. 2022, arXiv:2205.13147). The first search with a new `dim` builds what it needs, which is kept.
         rescore
             Take this many rows by prefix and rank them again by the whole vector; needs `dim`.
+        funnel
+            Stages (dimension, rows to keep), such as `[(16, 200), (64, 50), (512, 10)]`: the first compares every row
+            by so many coordinates, each later one ranks what is left by more; the last gives the k rows and their
+            scores. `dim=16, rescore=200` is `funnel=[(16, 200), (index.dim, k)]`.
         exact
             Compare every row. Otherwise an index above 20 000 rows visits as many inverted lists as found 98 % of the
             ten nearest neighbours among its own rows; queries unlike all rows (text against images) may want `exact`.
@@ -141,19 +148,17 @@ class Index:
         if array.ndim not in (1, 2):
             raise ValueError(f"query: expected shape ({self.dim},) or (q, {self.dim}), got {array.shape}")
         queries = as_vectors(array[None] if array.ndim == 1 else array, self.dim, self.metric, name="query")
-        _whole("k", k, 1)
-        if dim is not None and _whole("dim", dim, 1) > self.dim:
-            raise ValueError(f"dim: the index holds vectors of dimension {self.dim}, got {dim}")
-        if rescore is not None:
-            if dim is None:
-                raise ValueError("rescore: ranks what a prefix found again, so it needs dim=")
-            if _whole("rescore", rescore, 1) < k:
-                raise ValueError(f"rescore: expected at least k = {k} rows, got {rescore}")
-        snapshot = self._current()
-        scores, positions = snapshot.search(queries, k, where, dim or self.dim, rescore, exact)
+        stages = plan(k, self.dim, dim, rescore, funnel)
+        narrow = stages[0].dim
+        if self.metric == "cosine" and narrow < self.dim and not (directed := queries[:, :narrow].any(axis=1)).all():
+            row = int(np.argmin(directed))
+            raise ValueError(f"query: row {row} is all zeros in its first {narrow} coordinates, which has no cosine")
+        snapshot, tally = self._current(), Tally()
+        scores, positions = snapshot.search(queries, k, where, stages, exact, tally)
         if self.metric == "l2":
             scores = -scores
-        hits = [self._hits(snapshot, *row) for row in zip(scores, positions)]
+        cost = round(tally.multiply_adds / max(1, len(queries)))
+        hits = [self._hits(snapshot, *row, cost) for row in zip(scores, positions)]
         return hits[0] if array.ndim == 1 else hits
 
     def rows(self, ids: Any = None) -> pa.Table:
@@ -267,9 +272,9 @@ class Index:
             )
         return Snapshot(self._store, table, version, ids, addresses, base, previous)
 
-    def _hits(self, snapshot: Snapshot, scores: np.ndarray, positions: np.ndarray) -> Hits:
+    def _hits(self, snapshot: Snapshot, scores: np.ndarray, positions: np.ndarray, cost: int) -> Hits:
         fetch = partial(_payload, snapshot, positions)
-        return Hits(snapshot.ids[positions], scores, fetch)
+        return Hits(snapshot.ids[positions], scores, fetch, cost)
 
     def _addresses(self, table: Any, numbers: np.ndarray) -> np.ndarray:
         """Where the rows with these ids lie; ValueError names the first that is not there."""
@@ -307,12 +312,6 @@ class Index:
             for name in old.column_names:
                 merged = merged.append_column(name, old[name])
             yield record(Batch(matrix, merged, None), rows["id"].to_numpy(), schema)
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
-    return int(value)
 
 
 def _mark(schema: pa.Schema) -> int:

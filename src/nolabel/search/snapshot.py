@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
 from nolabel.search.derived import Base
+from nolabel.search.funnel import Stage, Tally
 from nolabel.search.store import SCAN_ROWS, Store, matrix_of
 from nolabel.search.structure import Chosen, Structure, best, prepare
 
@@ -73,21 +75,26 @@ class Snapshot:
         queries: Float32[np.ndarray, "q d"],
         k: int,
         where: str | None,
-        dim: int,
-        rescore: int | None,
+        stages: Sequence[Stage],
         exact: bool,
+        tally: Tally,
     ) -> tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]:
-        """Scores (larger is nearer) and positions, best first; fewer than k where fewer rows are left."""
+        """Scores (larger is nearer) and positions, best first; fewer than k where fewer rows are left.
+
+        The first stage finds rows by its prefix, each later one ranks them again by a longer one.
+        """
+        (dim, wanted), *later = stages
         parts = [(self.beside, len(self.there))]
         if self.base is not None:
             parts.insert(0, (self.base.structure, 0))
         chosen = self._chosen(where, dim, parts)
         cut = prepare(queries[:, :dim], self.store.metric)
-        wanted = k if rescore is None else rescore
         found = []
         for (structure, start), rows in zip(parts, chosen):
             if structure.rows and (rows is None or len(rows.rows)):
-                scores, positions = structure.prefix(dim).search(cut, wanted, rows, exact=exact)
+                prefix = structure.prefix(dim)
+                self._refuse_zeros(prefix, rows, start)
+                scores, positions = prefix.search(cut, wanted, rows, exact=exact, tally=tally)
                 found.append((scores, positions + start))
         if not found:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
@@ -95,15 +102,26 @@ class Snapshot:
         if len(found) > 1:
             scores, positions = (np.concatenate(both, axis=1) for both in zip(*found))
             scores, positions = best(scores, positions, wanted)
-        if rescore is not None:
-            full = prepare(queries, self.store.metric)
+        for dim, wanted in later:
+            cut = prepare(queries[:, :dim], self.store.metric)
             scores = np.full(positions.shape, -np.inf, dtype=np.float32)
             for structure, start in parts:
                 if structure.rows:
                     inside = (positions >= start) & (positions < start + structure.rows)
-                    scores = np.maximum(scores, structure.scores(full, np.where(inside, positions - start, -1)))
-            scores, positions = best(scores, positions, k)
-        return scores, positions
+                    ranked = structure.scores(cut, np.where(inside, positions - start, -1), tally)
+                    scores = np.maximum(scores, ranked)
+            scores, positions = best(scores, positions, wanted)
+        return scores[:, :k], positions[:, :k]
+
+    def _refuse_zeros(self, prefix: Structure, rows: Chosen | None, start: int) -> None:
+        """A row whose first coordinates are all 0 has no cosine with anything, so it could not be ranked."""
+        zeros = prefix.zeros if rows is None or not len(prefix.zeros) else np.intersect1d(prefix.zeros, rows.rows)
+        if len(zeros):
+            others = f" (and {len(zeros) - 1} more)" if len(zeros) > 1 else ""
+            raise ValueError(
+                f"dim: row {self.ids[start + zeros[0]]}{others} is all zeros in its first {prefix.dim} coordinates, "
+                "which has no cosine; search by more of them, or leave it out with where="
+            )
 
     def _chosen(self, where: str | None, dim: int, parts: list[tuple[Structure, int]]) -> list[Chosen | None]:
         """The rows of each part that a filter and the deletions leave, kept for the last few filters."""

@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from nolabel.search.files import checksum, exclusive, publishing
+from nolabel.search.funnel import Tally
 
 faiss: Any = _faiss  # its type stubs know neither arrays nor keyword arguments
 EXACT_ROWS = 20_000
@@ -29,10 +31,9 @@ POINTS_PER_CENTRE = 64  # k-means sample
 TARGET_RECALL, CALIBRATION_QUERIES = 0.98, 256
 LEAST_LISTS = 8  # hardly slower than fewer, and kinder to queries that are unlike the rows
 FILTER_WIDENING = 4  # a filter's nearest rows are farther away and over more lists: up to 1 + 4 times as many
-GATHERED_BYTES = 4 * 2**20  # a filter that keeps less than this is compared exactly
+GATHERED_BYTES = 4 * 2**20  # prefixes are copied in pieces of this size; a filter that keeps less is compared exactly
 BLOCK_ROWS = 65_536
-BLOCK_BYTES = 64 * 2**20
-FORMAT = 1
+FORMAT = 2
 
 
 def choose(rows: int, dim: int, memory: int | None = None) -> str:
@@ -108,9 +109,11 @@ class Structure:
         lists: np.ndarray | None = None,
         nprobe: int = 1,
         kind: str = "exact",
+        zeros: Int64[np.ndarray, " z"] | None = None,
     ) -> None:
         self.matrix, self.metric, self.folder, self.kind, self.nprobe = matrix, metric, folder, kind, nprobe
         self.rows, self.dim = matrix.shape
+        self.zeros = np.zeros(0, np.int64) if zeros is None else zeros  # rows without a direction, for cosine
         self.ivf, self.lists = ivf, np.zeros(0, np.int32) if lists is None else lists
         self._prefixes: dict[int, Structure] = {}
         self._lock = threading.Lock()
@@ -125,12 +128,15 @@ class Structure:
         """Write the structure of `rows` vectors, read once from `chunks`, into an empty folder."""
         matrix = np.lib.format.open_memmap(folder / "matrix.npy", mode="w+", dtype=np.float32, shape=(rows, dim))
         filled = 0
+        zeros = [np.zeros(0, np.int64)]
         for chunk in chunks:
             matrix[filled : filled + len(chunk)] = prepare(chunk, metric)
+            zeros.append(filled + _zero_rows(chunk, metric))
             filled += len(chunk)
         if filled != rows:
             raise RuntimeError(f"expected {rows} rows to build from, got {filled}")
         matrix.flush()
+        np.save(folder / "zeros.npy", np.concatenate(zeros))
         kind = kind or choose(rows, dim)
         notes: dict[str, Any] = {"format": FORMAT, "rows": rows, "dim": dim, "metric": metric, "kind": kind}
         if kind != "exact":
@@ -153,8 +159,9 @@ class Structure:
         matrix = np.asarray(np.load(folder / "matrix.npy", mmap_mode="r", allow_pickle=False))
         if matrix.shape != (notes["rows"], notes["dim"]) or matrix.dtype != np.float32:
             raise ValueError(f"matrix.npy has shape {matrix.shape}")
+        zeros = np.load(folder / "zeros.npy", allow_pickle=False)
         if notes["kind"] == "exact":
-            return cls(matrix, notes["metric"], folder=folder)
+            return cls(matrix, notes["metric"], folder=folder, zeros=zeros)
         ivf = faiss.read_index(str(folder / "ivf.faiss"), faiss.IO_FLAG_MMAP)
         # Pages that are not in memory are read when touched; starting threads to fetch them costs more than the search.
         lists_on_disk = faiss.downcast_InvertedLists(ivf.invlists)
@@ -163,7 +170,14 @@ class Structure:
         if ivf.ntotal != len(matrix) or ivf.d != matrix.shape[1] or len(lists) != len(matrix):
             raise ValueError("ivf.faiss does not belong to matrix.npy")
         return cls(
-            matrix, notes["metric"], folder=folder, ivf=ivf, lists=lists, nprobe=notes["nprobe"], kind=notes["kind"]
+            matrix,
+            notes["metric"],
+            folder=folder,
+            ivf=ivf,
+            lists=lists,
+            nprobe=notes["nprobe"],
+            kind=notes["kind"],
+            zeros=zeros,
         )
 
     def prefix(self, dim: int) -> Structure:
@@ -177,7 +191,8 @@ class Structure:
 
     def _derive_prefix(self, dim: int) -> Structure:
         if self.folder is None:
-            return Structure(prepare(self.matrix[:, :dim], self.metric), self.metric)
+            cut = prepare(self.matrix[:, :dim], self.metric)
+            return Structure(cut, self.metric, zeros=_zero_rows(cut, self.metric))
         final = self.folder / f"prefix-{dim}"
         self.folder.mkdir(parents=True, exist_ok=True)  # somebody may have cleared it since it was mapped
         with exclusive(self.folder / "build.lock", wait=True):
@@ -189,38 +204,78 @@ class Structure:
                     Structure.build(folder, chunks, self.rows, dim, self.metric)
                 return Structure.load(final)
 
-    def scores(self, queries: np.ndarray, positions: np.ndarray) -> Float32[np.ndarray, "q k"]:
-        """Exact scores of rows (q, k), larger is nearer: Euclidean distances come negated; -inf at position -1."""
+    def scores(
+        self, queries: np.ndarray, positions: np.ndarray, tally: Tally | None = None
+    ) -> Float32[np.ndarray, "q k"]:
+        """Exact scores of rows (q, k), larger is nearer: Euclidean distances come negated; -inf at position -1.
+
+        Queries (q, m) narrower than the rows are compared with their first m coordinates (of unit length for cosine).
+        """
+        if tally is not None:
+            tally.add(int(np.count_nonzero(positions >= 0)), queries.shape[1])
+        narrow = queries.shape[1] < self.dim
+        out = self._scores_of_prefixes(queries, positions) if narrow else self._scores_of_rows(queries, positions)
+        out[positions < 0] = -np.inf
+        return out
+
+    def _scores_of_rows(self, queries: np.ndarray, positions: np.ndarray) -> Float32[np.ndarray, "q k"]:
+        """Whole rows are compared where they lie: copying them first takes twice as long."""
         out = np.empty(positions.shape, dtype=np.float32)
-        step = max(1, BLOCK_BYTES // (4 * self.dim * max(1, positions.shape[1])))
+        compare = faiss.fvec_L2sqr_by_idx if self.metric == "l2" else faiss.fvec_inner_products_by_idx
+        arrays = out, np.ascontiguousarray(queries), self.matrix, np.ascontiguousarray(positions, dtype=np.int64)
+        with _threads(len(queries)):
+            compare(*map(faiss.swig_ptr, arrays), self.dim, *positions.shape)
+        return -np.sqrt(out) if self.metric == "l2" else out
+
+    def _scores_of_prefixes(self, queries: np.ndarray, positions: np.ndarray) -> Float32[np.ndarray, "q k"]:
+        dim = queries.shape[1]
+        columns = self.matrix[:, :dim]
+        out = np.empty(positions.shape, dtype=np.float32)
+        step = max(1, GATHERED_BYTES // (4 * dim * max(1, positions.shape[1])))
         for start in range(0, len(queries), step):
             part = slice(start, start + step)
-            found = self.matrix[positions[part]]  # (q, k, d); -1 takes the last row, masked below
+            found = columns[positions[part]]  # (q, k, m); -1 takes the last row, masked by the caller
             if self.metric == "l2":
                 out[part] = -np.sqrt(np.square(found - queries[part, None]).sum(-1))
             else:
                 out[part] = np.matmul(found, queries[part, :, None])[..., 0]
-        out[positions < 0] = -np.inf
+            if self.metric == "cosine":
+                out[part] /= np.maximum(np.sqrt(np.einsum("qkm,qkm->qk", found, found)), np.finfo(np.float32).tiny)
         return out
 
     def search(
-        self, queries: np.ndarray, k: int, chosen: Chosen | None = None, *, exact: bool = False
+        self,
+        queries: np.ndarray,
+        k: int,
+        chosen: Chosen | None = None,
+        *,
+        exact: bool = False,
+        tally: Tally | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k best of the (chosen) rows for prepared queries (q, d): scores and positions (q, k), best first."""
+        tally = Tally() if tally is None else tally
         available = self.rows if chosen is None else len(chosen.rows)
         k = min(k, available)
         compare_all = exact or self.ivf is None or (chosen is not None and chosen.few) or 20 * k > available
         with _threads(len(queries)):
             if compare_all:
-                positions = self._compare(queries, k, chosen)
+                positions = self._compare(queries, k, chosen, tally)
             else:
-                positions = self._probe_lists(queries, k, chosen)
+                positions = self._probe_lists(queries, k, chosen, tally)
                 short = (positions >= 0).sum(1) < k  # the lists visited held fewer than k rows
                 if short.any():
-                    positions[short, :k] = self._compare(queries[short], k, chosen)
-        return best(self.scores(queries, positions), positions, k)
+                    positions[short, :k] = self._compare(queries[short], k, chosen, tally)
+        return best(self.scores(queries, positions, tally), positions, k)
 
-    def _compare(self, queries: np.ndarray, k: int, chosen: Chosen | None) -> np.ndarray:
+    @cached_property
+    def _rows_a_list(self) -> float:
+        """Mean size of the lists that some of the rows would visit as queries, for the count of multiply-adds."""
+        some = self.matrix[np.linspace(0, self.rows - 1, min(self.rows, CALIBRATION_QUERIES)).astype(np.int64)]
+        visited = self.ivf.quantizer.search(np.ascontiguousarray(some), self.nprobe)[1]
+        return float(np.bincount(self.lists, minlength=self.ivf.nlist)[visited].mean())
+
+    def _compare(self, queries: np.ndarray, k: int, chosen: Chosen | None, tally: Tally) -> np.ndarray:
+        tally.add(len(queries) * (self.rows if chosen is None else len(chosen.rows)), self.dim)
         metric = faiss.METRIC_L2 if self.metric == "l2" else faiss.METRIC_INNER_PRODUCT
         if chosen is None:
             return faiss.knn(queries, self.matrix, k, metric=metric)[1]
@@ -234,20 +289,22 @@ class Structure:
             )
         return positions
 
-    def _probe_lists(self, queries: np.ndarray, k: int, chosen: Chosen | None) -> np.ndarray:
+    def _probe_lists(self, queries: np.ndarray, k: int, chosen: Chosen | None, tally: Tally) -> np.ndarray:
         count = k if self.kind == "ivf" else 4 * k + 32  # codes only propose; exact rows decide
         mean = self.rows / self.ivf.nlist
         nprobe = min(self.ivf.nlist, max(self.nprobe, int(np.ceil(16 * k / mean))))
+        tally.add(len(queries) * self.ivf.nlist, self.dim)
         if chosen is None:
+            tally.add(len(queries) * min(self.rows, nprobe * self._rows_a_list), self.dim)
             if nprobe not in self._probe:
                 self._probe[nprobe] = faiss.SearchParametersIVF(nprobe=nprobe)
             return self.ivf.search(queries, count, params=self._probe[nprobe])[1]
         positions = np.empty((len(queries), count), dtype=np.int64)
         for number, query in enumerate(queries):
-            positions[number] = self._probe_chosen(query[None], count, nprobe, chosen)
+            positions[number] = self._probe_chosen(query[None], count, nprobe, chosen, tally)
         return positions
 
-    def _probe_chosen(self, query: np.ndarray, count: int, nprobe: int, chosen: Chosen) -> np.ndarray:
+    def _probe_chosen(self, query: np.ndarray, count: int, nprobe: int, chosen: Chosen, tally: Tally) -> np.ndarray:
         """Visit the nearest lists that hold chosen rows.
 
         A filter may keep whole lists or thin out all of them. So more lists are visited than without one, and further
@@ -265,6 +322,7 @@ class Structure:
         seen = np.cumsum(chosen.per_list[order])
         visit = max(least, int(np.searchsorted(seen, enough)) + 1)
         visit = min(visit, int(np.count_nonzero(chosen.per_list)))
+        tally.add(int(seen[visit - 1]), self.dim)
         keys = np.ascontiguousarray(order[:visit], dtype=np.int64)
         # What faiss expects here is the quantiser's own distance of each centre: 8-bit residual codes start from it.
         centre_distances = np.ascontiguousarray(
@@ -283,6 +341,11 @@ class Structure:
             faiss.SearchParametersIVF(nprobe=visit, sel=chosen.selector),
         )
         return labels[0]
+
+
+def _zero_rows(vectors: np.ndarray, metric: str) -> Int64[np.ndarray, " z"]:
+    """Rows that are all zeros, where that matters: a prefix can be although the vector is not."""
+    return np.flatnonzero(~np.any(vectors, axis=1)) if metric == "cosine" else np.zeros(0, np.int64)
 
 
 def _inverted_lists(matrix: np.ndarray, metric: str, kind: str) -> Any:

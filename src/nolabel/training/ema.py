@@ -20,11 +20,12 @@ def target_copy(online: M) -> M:
 
 
 @torch.no_grad()
-def ema_update(target: nn.Module, online: nn.Module, momentum: float) -> None:
+def ema_update(target: nn.Module, online: nn.Module, momentum: float, *, buffers: bool = True) -> None:
     """Move `target` towards `online`: target = momentum * target + (1 - momentum) * online.
 
-    Parameters are averaged; buffers (running statistics, counters) are copied. Source: He et al., MoCo, CVPR 2020,
-    arXiv:1911.05722; Tarvainen & Valpola, Mean Teacher, NeurIPS 2017, arXiv:1703.01780.
+    Parameters are averaged. Buffers (running statistics, counters) are copied, or left alone with ``buffers=False``, for a
+    target that keeps statistics of its own in training mode. Source: He et al., MoCo, CVPR 2020, arXiv:1911.05722;
+    Tarvainen & Valpola, Mean Teacher, NeurIPS 2017, arXiv:1703.01780.
 
     >>> online, target = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     >>> _ = nn.init.constant_(online.weight, 1.0), nn.init.constant_(target.weight, 0.0)
@@ -34,8 +35,9 @@ def ema_update(target: nn.Module, online: nn.Module, momentum: float) -> None:
     if not 0.0 <= momentum <= 1.0:
         raise ValueError(f"momentum must lie in [0, 1], got {momentum}")
     torch._foreach_lerp_(list(target.parameters()), [p.detach() for p in online.parameters()], 1.0 - momentum)
-    for kept, new in zip(target.buffers(), online.buffers(), strict=True):
-        kept.copy_(new)
+    if buffers:
+        for kept, new in zip(target.buffers(), online.buffers(), strict=True):
+            kept.copy_(new)
 
 
 def momentum_schedule(fraction: float, start: float = 0.996, end: float = 1.0) -> float:

@@ -49,9 +49,13 @@ class LARS(Optimizer):
 
 
 def parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups: matrices and kernels with weight decay; biases, norms and scalars without."""
-    decayed = [p for p in net.parameters() if p.ndim >= 2]
-    plain = [p for p in net.parameters() if p.ndim < 2]
+    """Two groups: matrices and kernels with weight decay; biases, norms and scalars without.
+
+    Parameters that take no gradient, such as those of a moving-average target, belong to neither.
+    """
+    trained = [p for p in net.parameters() if p.requires_grad]
+    decayed = [p for p in trained if p.ndim >= 2]
+    plain = [p for p in trained if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return [g for g in groups if g["params"]]
 
@@ -70,8 +74,9 @@ def optimiser(name: str, net: nn.Module, lr: float, weight_decay: float) -> Opti
         raise ValueError("the network built by this system has no parameters to train")
     if name in ("sgd", "nesterov"):
         sgd = torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=name == "nesterov", fused=True)
-        for weight in net.parameters():  # the fused kernel wants them all, also of weights that are frozen at first
-            sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+        for group in groups:  # the fused kernel wants them all, also of weights that are frozen for the first steps
+            for weight in group["params"]:
+                sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
         return sgd
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, fused=True)

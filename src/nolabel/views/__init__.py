@@ -10,13 +10,18 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "augment": ["Augment", "View", "byol", "centred", "simclr", "standard", "swav"],
+        "augment": ["Augment", "View"],
         "blur": ["blur_by", "gaussian_blur"],
         "colour": ["adjust_colour", "colour_jitter", "grey", "luma", "solarise"],
         "crop": ["center_crop", "crop_resize", "pad_crop", "random_boxes", "random_resized_crop"],
+        "fourier": ["BatchStyleStandardize", "fourier_style"],
         "flip": ["random_flip"],
+        "mask": ["block_masks", "mask_blocks"],
         "multi_crop": ["MultiCrop", "Views"],
+        "patches": ["GridPatches"],
         "pixels": ["to_float"],
+        "rand_augment": ["RandAugment"],
+        "recipes": ["byol", "centred", "recipe", "simclr", "standard", "swav"],
         "rotation": ["rotate", "rotate4", "rotate_by"],
     },
 )

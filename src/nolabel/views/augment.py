@@ -1,15 +1,14 @@
-"""The recipe of one random view, and the recipes of well-known papers.
+"""The recipe of one random view.
 
-The steps run in the papers' order: crop with flip, small rotation, colour with grey, blur, solarise. A three-channel
+The steps run in the papers' order: crop with flip, small rotation, style, colour with grey, blur, solarise. A three-channel
 view comes out channels last in memory, for a copy of half a millisecond in 256 views of 32 x 32: a small residual
 network whose weights are laid out plainly then trained 13 % (bf16) to 20 % (float32) faster on a CPU, and one with
-channels-last weights needs no copy of its own. Blur is off by default and in the recipes up to 32 pixels, where it
-would wipe out most of what there is to see.
+channels-last weights needs no copy of its own.
 """
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,6 +17,7 @@ from torch import Tensor
 from nolabel.views.blur import blur_rows
 from nolabel.views.colour import ColourFactors, check_jitter, draw_factors, invert_bright, mix
 from nolabel.views.crop import random_boxes, resample, two_sides
+from nolabel.views.fourier import AREA, amplitudes, draw_styles, restyle
 from nolabel.views.pixels import check_images, to_float
 from nolabel.views.rotation import turn
 from nolabel.views.sampling import check_bounds, check_probability, chosen, uniform
@@ -58,6 +58,13 @@ class Plan(NamedTuple):
     blurred: Tensor
     sigma: Tensor
     solarised: Tensor
+    style_row: Tensor  # whose style; meaningless without a style step, like its area
+    style_area: Tensor
+
+
+def rows_of(plan: Plan, rows: slice | Tensor) -> Plan:
+    """What was drawn for some of the views."""
+    return Plan(*(drawn[rows] for drawn in plan))
 
 
 @dataclass(frozen=True)
@@ -76,11 +83,15 @@ class Augment:
     grey_p : probability of losing all colour.
     blur_p : probability of a Gaussian blur; blur_sigma : bounds of its standard deviation in pixels of the view.
     solarise_p : probability of inverting pixels of at least 0.5.
+    style : whether low-frequency amplitudes are taken from the view of another image (`fourier_style`): ``None``;
+        ``"batch"``, one image for the whole view (batch styles standardisation); ``"image"``, another for each.
+    style_area : bounds of the share of the spectrum that is taken.
+    shared_colour : draw jitter, grey and solarising once for the whole batch instead of for each image.
 
     Raises
     ------
     ValueError
-        A bound or probability out of its range, named.
+        A bound or probability out of its range, named; when called, a style to borrow in a batch of one.
 
     >>> augment = Augment(size=16)
     >>> augment(torch.rand(4, 3, 32, 32), torch.Generator().manual_seed(0)).shape
@@ -98,6 +109,9 @@ class Augment:
     blur_p: float = 0.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     solarise_p: float = 0.0
+    style: Literal["batch", "image"] | None = None
+    style_area: tuple[float, float] = AREA
+    shared_colour: bool = False
 
     def __post_init__(self) -> None:
         if self.size is not None:
@@ -105,6 +119,9 @@ class Augment:
         check_bounds("area", self.area, above=0, up_to=1)
         check_bounds("ratio", self.ratio, above=0)
         check_bounds("blur_sigma", self.blur_sigma, above=0)
+        check_bounds("style_area", self.style_area, above=0, up_to=1)
+        if self.style not in (None, "batch", "image"):
+            raise ValueError(f"style must be None, 'batch' or 'image', got {self.style!r}")
         for name in ("flip_p", "jitter_p", "grey_p", "blur_p", "solarise_p"):
             check_probability(name, getattr(self, name))
         if not self.degrees >= 0:
@@ -126,9 +143,11 @@ class Augment:
         image = torch.empty((n, c, *size), dtype=torch.float32, device=images.device, memory_format=torch.channels_last)
         floats = n * c * max(height * width, size[0] * size[1])
         slices = min(n, math.ceil(floats / FLOATS_AT_ONCE)) if images.device.type == "cpu" else 1
+        shared = self.borrowed(images, size, plan, plan.style_row[:1]) if self.style == "batch" else None
         for part in range(slices):
             some = slice(part * n // slices, (part + 1) * n // slices)
-            image[some] = self.paint(to_float(images[some]), size, Plan(*(drawn[some] for drawn in plan)))
+            look = self.borrowed(images, size, plan, plan.style_row[some]) if self.style == "image" else shared
+            image[some] = self.paint(to_float(images[some]), size, rows_of(plan, some), look)
         return View(image, plan.box, plan.flipped, plan.angle)
 
     def draw(self, n: int, height: int, width: int, *, generator: torch.Generator, device: torch.device) -> Plan:
@@ -136,88 +155,37 @@ class Augment:
         box = random_boxes(n, height, width, area=self.area, ratio=self.ratio, generator=generator, device=device)
         flipped = chosen(n, self.flip_p, generator=generator, device=device)
         angle = uniform(n, (-self.degrees, self.degrees), generator=generator, device=device)
-        factors = draw_factors(n, self.jitter, self.jitter_p, generator=generator, device=device)
-        grey = chosen(n, self.grey_p, generator=generator, device=device)
+        draws = 1 if self.shared_colour else n
+        factors = draw_factors(draws, self.jitter, self.jitter_p, generator=generator, device=device)
+        grey = chosen(draws, self.grey_p, generator=generator, device=device)
         blurred = chosen(n, self.blur_p, generator=generator, device=device)
         sigma = uniform(n, self.blur_sigma, generator=generator, device=device)
-        solarised = chosen(n, self.solarise_p, generator=generator, device=device)
-        saturation = factors.saturation.masked_fill(grey, 0.0)
-        return Plan(box, flipped, angle, *factors._replace(saturation=saturation), blurred, sigma, solarised)
+        solarised = chosen(draws, self.solarise_p, generator=generator, device=device).expand(n)
+        factors = factors._replace(saturation=factors.saturation.masked_fill(grey, 0.0))
+        colours = ColourFactors(*(factor.expand(n) for factor in factors))
+        row, share = torch.zeros_like(flipped, dtype=torch.long), torch.zeros_like(angle)
+        if self.style is not None:
+            shared = self.style == "batch"
+            row, share = draw_styles(n, self.style_area, shared=shared, generator=generator, device=device)
+        return Plan(box, flipped, angle, *colours, blurred, sigma, solarised, row, share)
 
-    def paint(self, images: Float[Tensor, "n c h w"], size: tuple[int, int], plan: Plan) -> Tensor:
-        """The views that `plan` describes."""
+    def place(self, images: Float[Tensor, "n c h w"], size: tuple[int, int], plan: Plan) -> Tensor:
+        """The views that `plan` describes as far as geometry goes."""
         image = resample(images, plan.box, size, plan.flipped)
-        if self.degrees:
-            image = turn(image, plan.angle)
+        return turn(image, plan.angle) if self.degrees else image
+
+    def borrowed(self, images: Tensor, size: tuple[int, int], plan: Plan, rows: Tensor) -> Tensor:
+        """Amplitudes of the views of some `rows`, each cut out as its own view is: what others take their style from."""
+        return amplitudes(self.place(to_float(images[rows]), size, rows_of(plan, rows)))
+
+    def paint(self, images: Float[Tensor, "n c h w"], size: tuple[int, int], plan: Plan, look: Tensor | None) -> Tensor:
+        """The views that `plan` describes, with the style of the amplitudes `look`."""
+        image = self.place(images, size, plan)
+        if look is not None:
+            image = restyle(image, look, plan.style_area)
         image = mix(image, ColourFactors(plan.brightness, plan.contrast, plan.saturation, plan.hue))
         if self.blur_p:
             image = blur_rows(image, plan.blurred, plan.sigma).clamp(0, 1)
         if self.solarise_p:
             image = invert_bright(image, 0.5, plan.solarised)
         return image
-
-
-SMALL = 32  # pixels: up to here recipes use the half-strength jitter of CIFAR and no blur
-
-
-def blur_bounds(size: int) -> tuple[float, float]:
-    """The papers' blur widths, 0.1 to 2 pixels in views of 224, carried over to views of `size`."""
-    return 0.1 * size / 224, 2.0 * size / 224
-
-
-def simclr(size: int) -> Augment:
-    """Views of SimCLR (Chen et al., ICML 2020, arXiv:2002.05709); up to 32 pixels its CIFAR variant.
-
-    >>> simclr(32).blur_p, simclr(96).blur_p
-    (0.0, 0.5)
-    """
-    if size <= SMALL:
-        return Augment(size)
-    return Augment(size, jitter=(0.8, 0.8, 0.8, 0.2), blur_p=0.5, blur_sigma=blur_bounds(size))
-
-
-def swav(size: int) -> Augment:
-    """Large crops of SwAV (Caron et al., NeurIPS 2020, arXiv:2006.09882): as SimCLR, from at least 14 % of the image.
-
-    >>> swav(32).area
-    (0.14, 1.0)
-    """
-    if size <= SMALL:
-        return Augment(size, area=(0.14, 1.0))
-    return Augment(size, area=(0.14, 1.0), jitter=(0.8, 0.8, 0.8, 0.2), blur_p=0.5, blur_sigma=blur_bounds(size))
-
-
-def byol(size: int) -> tuple[Augment, Augment]:
-    """The two unlike views of BYOL (Grill et al., NeurIPS 2020, arXiv:2006.07733); neither is blurred up to 32 pixels.
-
-    The first is always blurred; the second rarely, and sometimes solarised.
-
-    >>> [view.solarise_p for view in byol(64)]
-    [0.0, 0.2]
-    """
-    jitter = (0.4, 0.4, 0.2, 0.1)
-    first, second = (0.0, 0.0) if size <= SMALL else (1.0, 0.1)
-    return (
-        Augment(size, jitter=jitter, blur_p=first, blur_sigma=blur_bounds(size)),
-        Augment(size, jitter=jitter, blur_p=second, blur_sigma=blur_bounds(size), solarise_p=0.2),
-    )
-
-
-def centred(size: int) -> Augment:
-    """Views of centred, upright objects on an even ground: no mirroring, small rotations, no change of hue.
-
-    For digits, characters, clothing; not for photos, whose objects are anywhere and may face either way.
-
-    >>> centred(28).flip_p
-    0.0
-    """
-    return Augment(size, area=(0.5, 1.0), flip_p=0.0, degrees=15.0, jitter=(0.3, 0.3, 0.0, 0.0), grey_p=0.0)
-
-
-def standard(size: int, channels: int) -> Augment:
-    """The views used where nothing else is said: SimCLR's for colour images; for grey ones (digits, scans) `centred`.
-
-    >>> standard(28, channels=1).flip_p
-    0.0
-    """
-    return simclr(size) if channels == 3 else centred(size)
