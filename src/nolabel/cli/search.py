@@ -101,7 +101,7 @@ def _query(learner: Any, index: Any, query: str) -> tuple[Any, bytes | None]:
         raise FileNotFoundError(f"no image file at {query} (id:NUMBER asks for a row of the index)")
     from nolabel.cli.run import jpeg
 
-    images = learner.open(query, None)
+    images = learner.open_one(query, None)
     return learner.transform_source(images)[0], jpeg(images.images([0])[0])
 
 
