@@ -173,5 +173,6 @@ CLAIM = Claim(
     settings={"encoder": ENCODER, "steps": STEPS, "batch": f"{BATCH} pairs", "expanders": f"{2 * WIDTH}-{2 * WIDTH}-{WIDTH}",
               "solids": f"{SOLIDS} x {SOLID_VIEWS} views of 32 px, {SOLID_STEPS} steps"},
     seeds=(1, 2, 3),
-    note="The encoder's width and the scale of the predictor's first weights were chosen among four trials with seed 0, by these measures.",
+    note="The encoder's width and the scale of the predictor's first weights were chosen among four trials with seed 0, by these "
+    "measures.",
 )  # fmt: skip
