@@ -11,7 +11,7 @@ from torch import nn
 
 from benchmarks.claims.engine import Claim, Gate, Measures
 from benchmarks.claims.probes import split
-from nolabel.assess import knn_accuracy
+from nolabel.assess import knn_accuracy, mean_average_precision
 from nolabel.data import load
 from nolabel.learn import SimCLR
 from nolabel.learn.matryoshka import AdaptiveClassifier, MatryoshkaClassifier
@@ -77,21 +77,15 @@ def rotated(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def retrieval(train: np.ndarray, labels: np.ndarray, test: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """mAP@10 of exact search on whole vectors and of a prefix of D / 8 whose 200 best the whole vector ranks."""
-    relevant = (labels == truth[:, None]).sum(axis=1)
+    relevant = [set(np.flatnonzero(labels == name)) for name in truth]
     with tempfile.TemporaryDirectory() as folder:
         index = Index.create(folder, train.shape[1])
         index.add(train)
         whole = index.search(test, 10, exact=True)
         short = index.search(test, 10, dim=WIDTH // 8, rescore=200, exact=True)
-    found = {"mAP, whole": _mean_average_precision(whole, labels, truth, relevant)}
-    found["mAP, prefix"] = _mean_average_precision(short, labels, truth, relevant)
+    found = {"mAP, whole": 100 * mean_average_precision([hits.ids for hits in whole], relevant, k=10)}
+    found["mAP, prefix"] = 100 * mean_average_precision([hits.ids for hits in short], relevant, k=10)
     return found | {"share of multiply-adds": short[0].multiply_adds / whole[0].multiply_adds}
-
-
-def _mean_average_precision(hits: Sequence[Any], labels: np.ndarray, truth: np.ndarray, relevant: np.ndarray) -> float:
-    right = np.stack([labels[each.ids] for each in hits]) == truth[:, None]  # (q, 10)
-    precision = np.cumsum(right, axis=1) / np.arange(1, right.shape[1] + 1)
-    return float(100 * np.mean((precision * right).sum(axis=1) / np.minimum(relevant, right.shape[1])))
 
 
 def with_labels(seed: int) -> Measures:
@@ -164,9 +158,10 @@ CLAIM = Claim(
         Gate("k-NN at 8: MRL - FF trained at 8, points", -1.5, better("MRL", "FF at 8", "k-NN @8")),
         Gate("k-NN at 8: MRL - principal axes of FF(128), points", 0.0, better("MRL", "FF, principal axes", "k-NN @8")),
         Gate("k-NN at 128: MRL - FF(128), points", -1.5, better("MRL", "FF, whole", "k-NN @128")),
-        Gate("cascade up to 32 - top-1 of FF(128), points", -0.5,
-             lambda v: v["cascade up to 32"]["accuracy"] - v["FF, whole"]["top-1 @128"]),
-        Gate("32 - mean dimension of the cascade up to 32", 0.0, lambda v: 32 - v["cascade up to 32"]["dimension"]),
+        Gate("cascade over all sizes - top-1 of FF(128), points", -0.5,
+             lambda v: v["cascade over all sizes"]["accuracy"] - v["FF, whole"]["top-1 @128"]),
+        Gate("32 - mean dimension of the cascade over all sizes", 0.0,
+             lambda v: 32 - v["cascade over all sizes"]["dimension"]),
         Gate("mAP@10: prefix of 16, 200 ranked again - whole, points", -0.5,
              lambda v: v["MRL"]["mAP, prefix"] - v["MRL"]["mAP, whole"]),
         Gate("a quarter - its share of multiply-adds", 0.0, lambda v: 0.25 - v["MRL"]["share of multiply-adds"]),
@@ -183,15 +178,13 @@ CLAIM = Claim(
         Gate("k-NN at 8: MRL-E - MRL, points", 0.0, better("MRL-E", "MRL", "k-NN @8")),
         Gate("k-NN at 8: MRL - random coordinates of FF(128), points", 0.0,
              better("MRL", "FF, random coordinates", "k-NN @8")),
-        Gate("cascade over all sizes - top-1 of FF(128), points", 0.0,
-             lambda v: v["cascade over all sizes"]["accuracy"] - v["FF, whole"]["top-1 @128"]),
-        Gate("mean dimension of the cascade over all sizes", 0.0, lambda v: v["cascade over all sizes"]["dimension"]),
+        Gate("cascade up to 32 - top-1 of FF(128), points", 0.0,
+             lambda v: v["cascade up to 32"]["accuracy"] - v["FF, whole"]["top-1 @128"]),
         Gate("k-NN at 16: MRL - FF trained at 16, points", 0.0, better("MRL", "FF at 16", "k-NN @16")),
     ),
     settings={"Omniglot": f"frozen convolutions trained on other alphabets, then one hidden layer, {STEPS} steps of {BATCH}",
               "CIFAR-10": f"SimCLR, resnet10-x0.5, linear head and batch norm, {VIEW_STEPS} steps of {VIEW_BATCH}",
               "sizes": str(SIZES)},
     note="FF is the same network trained at one size. Both arms without labels have the same head. The thresholds of a cascade "
-    "maximise accuracy and not savings: walking up to all 128 coordinates it uses more of them than one that ends at 32. "
-    "CIFAR-10 has ten classes: from 16 coordinates on, principal axes of the plain embedding serve its k-NN better.",
+    "maximise accuracy and not savings; one that ends at 32 coordinates keeps to them by construction and is only reported.",
 )  # fmt: skip

@@ -15,8 +15,7 @@ PICTURES = DOCS / "images" / "gallery"
 TEXTS = {
     "neighbours": (
         "Which images are alike",
-        "Four queries (first of each six) and what each system finds nearest to them. Raw pixels find the same colours in the "
-        "same places; learned representations find strokes, textures, and in part the same things.",
+        "Four queries (first of each six) and what each system finds nearest to them.",
     ),
     "maps": (
         "What a map of the embedding shows",
@@ -40,8 +39,7 @@ TEXTS = {
     "separation": (
         "What two collections share, and what one has beyond",
         "Half-bright images are the background; the target has a handwritten digit on them. SepCLR was told which image is of "
-        "which collection, nothing else. Neighbours by the common part show the same kind of picture, by the salient part the "
-        "same kind of digit.",
+        "which collection, nothing else. Neighbours by its common part (the picture) and its salient part (the digit).",
     ),
     "prefixes": (
         "An embedding that can be cut",

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.speed.harness import Line, Options, circumstances, line, spread
+from nolabel.assess import mean_average_precision
 from nolabel.search import Index
 
 TITLE = "Search by prefixes"
@@ -51,13 +52,6 @@ def vectors_of(n: int) -> tuple[np.ndarray, np.ndarray]:
         rows = slice(start, start + 20_000)
         X[rows] = centres[label[rows]] + rng.standard_normal((len(label[rows]), DIM), dtype=np.float32) * noise
     return X / np.linalg.norm(X, axis=1, keepdims=True), label
-
-
-def average_precision(found: np.ndarray, truth: np.ndarray, relevant: np.ndarray) -> float:
-    """mAP@10 in per cent: labels found (q, 10), the label of each query, and how many rows have it."""
-    hit = found == truth[:, None]
-    precision = np.cumsum(hit, axis=1) / np.arange(1, K + 1)
-    return float(100 * np.mean((precision * hit).sum(axis=1) / np.minimum(relevant, K)))
 
 
 def brute(X: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -103,9 +97,10 @@ def timed(arms: dict[str, Callable], queries: np.ndarray, rounds: int, single: b
 def measure(n: int, rounds: int) -> dict[str, Any]:
     X, label = vectors_of(n + 1024)
     X, queries, label, truth = X[:n], np.ascontiguousarray(X[n:]), label[:n], label[n:]
-    relevant = np.bincount(label, minlength=CLASSES)[truth]
-    asked = relevant > 0
-    queries, truth, relevant = queries[asked], truth[asked], relevant[asked]
+    asked = np.isin(truth, label)
+    queries, truth = queries[asked], truth[asked]
+    rows = {name: set(np.flatnonzero(label == name)) for name in np.unique(truth)}
+    relevant = [rows[name] for name in truth]
     with tempfile.TemporaryDirectory() as folder:
         index = Index.create(Path(folder) / "run", DIM)
         index.add(X[start : start + 20_000] for start in range(0, n, 20_000))
@@ -117,10 +112,10 @@ def measure(n: int, rounds: int) -> dict[str, Any]:
         scores, costs = {}, {}
         for arm, options in SEARCHES.items():
             found = index.search(queries, K, **options)
-            scores[arm] = average_precision(label[np.stack([hits.ids for hits in found])], truth, relevant)
+            scores[arm] = 100 * mean_average_precision([hits.ids for hits in found], relevant, k=K)
             costs[arm] = found[0].multiply_adds
         alone = index.search(queries, K, dim=64, exact=True)
-        scores["64 alone"] = average_precision(label[np.stack([hits.ids for hits in alone])], truth, relevant)
+        scores["64 alone"] = 100 * mean_average_precision([hits.ids for hits in alone], relevant, k=K)
         arms: dict[str, Callable] = {"brute": brute(X)}
         for arm, options in SEARCHES.items():
             arms[arm] = lambda q, options=options: index.search(q, K, **options)

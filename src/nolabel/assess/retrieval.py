@@ -62,18 +62,22 @@ def mrr(ranked: Ranked, relevant: Relevant, k: int | None = None) -> float:
     return _mean(ranked, relevant, reciprocal)
 
 
-def mean_average_precision(ranked: Ranked, relevant: Relevant) -> float:
+def mean_average_precision(ranked: Ranked, relevant: Relevant, k: int | None = None) -> float:
     """Mean over queries of the precision at the rank of each relevant id; relevant ids that are not ranked count 0.
 
+    With `k` only the first k ranks count, out of as many relevant ids as fit there (mAP@k).
     Errors are those of `recall_at_k`.
 
     >>> mean_average_precision([[1, 5, 2]], [{1, 2}])  # (1/1 + 2/3) / 2
     0.8333333333333333
+    >>> mean_average_precision([[1, 5, 2]], [{1, 2}], k=1)
+    1.0
     """
+    depth = None if k is None else as_count(k, "k")
 
     def precision(gains: np.ndarray, ideal: np.ndarray) -> float:
-        ranks = np.flatnonzero(gains) + 1
-        return float((np.arange(1, len(ranks) + 1) / ranks).sum() / len(ideal))
+        ranks = np.flatnonzero(gains[:depth]) + 1
+        return float((np.arange(1, len(ranks) + 1) / ranks).sum() / len(ideal[:depth]))
 
     return _mean(ranked, relevant, precision)
 

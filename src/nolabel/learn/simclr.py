@@ -32,8 +32,8 @@ from nolabel.views.recipes import Recipe
 class SimCLR(ImageLearner):
     """Learn image representations by telling two views of one image from all other images.
 
-    Use it first: in five minutes of CIFAR-10 on two cores it learned more than `SwAV`. Large batches help; for
-    batches below about 64 see `GSimCLR`, for clusters and small batches see `SwAV`.
+    Use it first: at equal steps of a short training on CIFAR-10 it learned more than `SwAV`. For batches below about 64
+    see `GSimCLR`, for clusters `SwAV`.
 
     Parameters
     ----------
