@@ -48,6 +48,30 @@ def rows_with(learner, key):
     return [row for row in learner.history_ if key in row]
 
 
+# The gradient ------------------------------------------------------------------------------------------------------
+
+
+def test_clipping_bounds_the_norm_of_the_gradient_and_keeps_its_direction(vectors):
+    def moves(clip):
+        seen = {}
+
+        class Watched(Line):
+            def before_step(self, net, clock):
+                seen["before"] = net.map.weight.detach().clone(), net.map.bias.detach().clone()
+
+            def after_step(self, net, clock):
+                after = net.map.weight.detach(), net.map.bias.detach()
+                seen["move"] = torch.cat([(a - b).ravel() for a, b in zip(after, seen["before"], strict=True)])
+
+        Watched(training=Training(steps=1, batch_size=64, lr=0.5, clip=clip)).fit(vectors)
+        return seen["move"]
+
+    free, clipped = moves(0.0), moves(0.1)
+    assert free.norm() > 0.5 * 0.1  # the gradient is longer than the bound
+    assert clipped.norm().item() == pytest.approx(0.5 * 0.1, rel=1e-4)  # SGD's first step: rate times gradient
+    assert torch.nn.functional.cosine_similarity(free, clipped, dim=0).item() == pytest.approx(1.0, abs=1e-5)
+
+
 # Budgets ------------------------------------------------------------------------------------------------------------
 
 

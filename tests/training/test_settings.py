@@ -29,7 +29,7 @@ def test_two_budgets_and_unknown_recipes():
     [
         ("epochs", 0), ("epochs", True), ("batch_size", 1.5), ("steps", -1), ("devices", 0), ("nodes", "2"),
         ("lr", 0), ("lr", "fast"), ("lr", float("nan")), ("weight_decay", -0.1), ("minutes", 0), ("checkpoint_seconds", -1),
-        ("warmup", -0.1), ("warmup", 1.0), ("optimiser", "sgdd"), ("random_state", -1), ("random_state", None),
+        ("clip", -1.0), ("warmup", -0.1), ("warmup", 1.0), ("optimiser", "sgdd"), ("random_state", -1), ("random_state", None),
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_named(name, value):

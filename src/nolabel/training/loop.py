@@ -62,9 +62,16 @@ class Run:
     """
 
     def __init__(
-        self, fabric: Fabric, objective: Any, net: nn.Module, optimisers: dict[str, Any], clock: Clock
+        self,
+        fabric: Fabric,
+        objective: Any,
+        net: nn.Module,
+        optimisers: dict[str, Any],
+        clock: Clock,
+        clip: float = 0.0,
     ) -> None:
         self.fabric, self.objective, self.net, self.optimisers, self.clock = fabric, objective, net, optimisers, clock
+        self.clip = clip
 
     def loss(self, views: Any, name: str = "loss") -> dict[str, Tensor]:
         """The terms that the learner's method `name` returns for `views`."""
@@ -76,6 +83,9 @@ class Run:
         chosen = self.optimisers[optimiser]
         chosen.zero_grad(set_to_none=True)
         self.fabric.backward(torch.stack([term.float() for term in terms.values()]).sum())
+        if self.clip:
+            # a gradient that is not finite is the business of the loss, which is checked and named
+            self.fabric.clip_gradients(self.objective, chosen, max_norm=self.clip, error_if_nonfinite=False)
         chosen.step()
 
 
@@ -149,7 +159,7 @@ class Fit:
         if before is not None:
             self.monitor.healthy = extras(before.tensors, "healthy") or None
             self.monitor.looks_collapsed = before.position["looks_collapsed"]
-        self.run = Run(self.fabric, self.objective, self.net, self.wrapped, self.clock)
+        self.run = Run(self.fabric, self.objective, self.net, self.wrapped, self.clock, self.settings.clip or 0.0)
         self.meter = Meter()
         self.generator = torch.Generator(self.fabric.device)
         self.whole_step = True  # whether the network is that of a finished step

@@ -7,7 +7,15 @@ from sklearn.base import BaseEstimator
 from nolabel.training.optimisers import OPTIMISERS
 
 #: What a system's own recipe does not say.
-HOUSE = {"epochs": 20, "batch_size": 256, "optimiser": "sgd", "lr": 0.12, "weight_decay": 5e-4, "warmup": 0.05}
+HOUSE = {
+    "epochs": 20,
+    "batch_size": 256,
+    "optimiser": "sgd",
+    "lr": 0.12,
+    "weight_decay": 5e-4,
+    "warmup": 0.05,
+    "clip": 0.0,
+}
 
 
 class Training(BaseEstimator):
@@ -19,6 +27,7 @@ class Training(BaseEstimator):
     batch_size : rows a step, over all devices
     lr, weight_decay, optimiser : peak learning rate; L2 pull on matrices; ``sgd``, ``nesterov``, ``adamw``, ``adam``, ``lars``
     warmup : share of the run in which the rate rises; a cosine brings it down afterwards
+    clip : largest norm of the gradient, over all weights of an optimiser; 0 leaves it as it is
     steps : optimisation steps, instead of `epochs`
     minutes : wall time, instead of `epochs`; the schedule then follows the wall clock, so two such runs are not equal bit by bit
     precision : ``auto`` (bfloat16 autocast where the hardware has it), ``32-true``, ``bf16-mixed``, ``16-mixed``
@@ -42,6 +51,7 @@ class Training(BaseEstimator):
         weight_decay: float | None = None,
         optimiser: str | None = None,
         warmup: float | None = None,
+        clip: float | None = None,
         steps: int | None = None,
         minutes: float | None = None,
         precision: str = "auto",
@@ -61,6 +71,7 @@ class Training(BaseEstimator):
         self.weight_decay = weight_decay
         self.optimiser = optimiser
         self.warmup = warmup
+        self.clip = clip
         self.steps = steps
         self.minutes = minutes
         self.precision = precision
@@ -98,6 +109,7 @@ class Training(BaseEstimator):
         for name, least, least_allowed in (
             ("lr", 0.0, False),
             ("weight_decay", 0.0, True),
+            ("clip", 0.0, True),
             ("minutes", 0.0, False),
             ("checkpoint_seconds", 0.0, True),
         ):
