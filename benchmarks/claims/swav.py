@@ -97,6 +97,7 @@ def run(seed: int) -> Measures:
 
     def swav(training: Training, **more: Any) -> SwAV:
         options = {"prototypes": 100, "crops": TWO_CROPS, "freeze_prototypes_epochs": 50 / (20_000 // BATCH)}
+        options["projection"] = (256, 64)
         return SwAV(ENCODER, training=training, **{**options, **more}).fit(images)
 
     arms: Measures = {"untrained": scores(untrained(ENCODER, images, seed))}

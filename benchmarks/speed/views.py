@@ -1,9 +1,10 @@
 """Time of batched views against one image at a time with Pillow, side by side in one run.
 
-python -m benchmarks.speed views [--quick]; about a minute on two idle cores. Goal: two SimCLR views
-(crop, flip, jitter, grey) of 256 images of 32 x 32 x 3 in at most 0.02 s with two threads. Both arms take the same
-uint8 images and give float32 batches; the Pillow arm does the same steps with the same bounds (its hue turns in HSV,
-its steps round to bytes) and, as Python runs it, on one core. The arms alternate; ratios are taken within a round.
+python -m benchmarks.speed views [--quick]; about a minute on two idle cores. Goals: two SimCLR views (crop, flip,
+jitter, grey) of 256 images of 32 x 32 x 3 in at most 0.02 s with two threads; multi-crop 5 times faster than Pillow. Both
+arms take the same uint8 images and give float32 batches; the Pillow arm does the same steps with the same bounds (its hue
+turns in HSV, its steps round to bytes) and, as Python runs it, on one core. The arms alternate; ratios are taken within a
+round.
 """
 
 import random
@@ -19,7 +20,7 @@ from benchmarks.speed.harness import Line, Options, circumstances, line
 from nolabel.views import Augment, MultiCrop, rotate4, simclr
 
 TITLE = "Views"
-GOAL_SECONDS = 0.02
+GOAL_SECONDS, GOAL_MULTI_CROP = 0.02, 5.0
 IMAGES = 256
 
 
@@ -134,12 +135,13 @@ def run(options: Options) -> dict:
 
 
 def lines(result: dict) -> list[Line]:
-    goal = result["rows"][0]
-    case = f"two views of {goal['images']} images of {goal['side']} x {goal['side']} x 3"
-    found = [Line(case, "", *[goal["seconds"]] * 3, unit="s", goal=GOAL_SECONDS, at_least=False)]
+    first = result["rows"][0]
+    case = f"two views of {first['images']} images of {first['side']} x {first['side']} x 3"
+    found = [Line(case, "", *[first["seconds"]] * 3, unit="s", goal=GOAL_SECONDS, at_least=False)]
     for row in result["rows"]:
         case = (
             f"{row['task']}, {row['images']} images of {row['side']} x {row['side']} x 3: {row['seconds'] * 1e3:.0f} ms"
         )
-        found.append(line(case, "Pillow, image by image", row["times_faster"]))
+        goal = GOAL_MULTI_CROP if row["task"].startswith("multi-crop") else None
+        found.append(line(case, "Pillow, image by image", row["times_faster"], goal=goal))
     return found

@@ -113,3 +113,21 @@ def test_bad_least_map():
         build("conv4-map6", channels=3, image_size=32)
     with pytest.raises(ValueError, match="-map40: the compact stem leaves at most 16x16 of 32 pixels"):
         build("resnet8-map40", channels=3, image_size=32)
+
+
+def test_signed_features_differ_by_the_last_relu_alone():
+    torch.manual_seed(0)
+    signed = build("resnet8-x0.1-map4-signed", channels=1, image_size=32).eval()
+    usual = build("resnet8-x0.1-map4", channels=1, image_size=32).eval()
+    usual.load_state_dict(signed.state_dict())
+    images = torch.rand(3, 1, 32, 32)
+    (*before, last), (*same, clipped) = signed.stages(images).values(), usual.stages(images).values()
+    assert last.min() < 0
+    torch.testing.assert_close(last.relu(), clipped)
+    for a, b in zip(before, same, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_signed_is_for_residual_nets():
+    with pytest.raises(ValueError, match="-signed is for resnet8, resnet10, resnet18, got 'conv4-signed'"):
+        build("conv4-signed", channels=3, image_size=32)

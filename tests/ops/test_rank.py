@@ -117,6 +117,8 @@ def nan_in_row(row, n=9000):
         ([np.ones((2, 3)), np.ones((2, 4))], ValueError, "one width, got 4 after 3"),
         (nan_in_row(17), ValueError, "row 17 of z has non-finite values"),
         (nan_in_row(8500), ValueError, "row 8500 of z"),
+        (np.array([[1.0, 2.0], [np.inf, -np.inf], [np.inf, 0.0]]), ValueError, "row 1 of z has non-finite values"),
+        (torch.tensor([[1.0], [float("-inf")]]), ValueError, "row 1 of z has non-finite values"),
         ([np.ones((5, 3)), nan_in_row(2)], ValueError, "row 7 of z"),
         (np.array([["a", "b"]]), TypeError, "real numbers"),
         (np.ones((3, 3), dtype=complex), TypeError, "real numbers"),

@@ -27,7 +27,7 @@ def build(spec: str | nn.Module, *, channels: int, image_size: int, stem: str = 
         ``resnet18`` (64-128-256-512) or ``vit-tiny``, trained from scratch. A suffix ``-x<factor>`` multiplies all
         widths, so ``resnet18-x0.5`` is 32-64-128-256 (the transformer keeps whole heads of 64). For the residual nets
         ``-map<side>`` after it stops halving before the last map is smaller: ``resnet8-x0.5-map6`` ends in 8x8 for 32
-        pixels and in 6x6 for 96.
+        pixels and in 6x6 for 96. ``-signed`` at the end leaves out their last ReLU, so that features have both signs.
         ``hf:<identifier or folder>`` and ``timm:<name>`` are pre-trained. A module is wrapped; an `Encoder` comes back
         as it is.
     channels : int
@@ -61,11 +61,11 @@ def build(spec: str | nn.Module, *, channels: int, image_size: int, stem: str = 
     if channels < 1 or image_size < 1:
         raise ValueError(f"channels and image_size must be at least 1, got {channels} and {image_size}")
     if isinstance(spec, str):
-        name, factor, least_map = _parse(spec)
+        name, factor, least_map, signed = _parse(spec)
         if stem != "auto" and name not in _WITH_STEM:
             raise ValueError(f"stem must be auto for {spec!r}, which has no stem to choose, got {stem!r}")
         if name in NAMES:
-            return _from_scratch(name, factor, least_map, channels, image_size, stem)
+            return _from_scratch(name, factor, least_map, signed, channels, image_size, stem)
         if channels not in (1, 3):
             raise ValueError(f"channels must be 1 or 3 for the pre-trained {spec!r}, got {channels}")
         source, _, model = name.partition(":")
@@ -79,12 +79,12 @@ def build(spec: str | nn.Module, *, channels: int, image_size: int, stem: str = 
     return spec
 
 
-def _parse(spec: str) -> tuple[str, float, int | None]:
-    """Name, width factor and least side of the last map; names of pre-trained models have neither."""
+def _parse(spec: str) -> tuple[str, float, int | None, bool]:
+    """Name, width factor, least side of the last map, signed features; names of pre-trained models have none of these."""
     if re.fullmatch(r"(hf|timm):.+", spec):
-        return spec, 1.0, None
-    match = re.fullmatch(r"(.+?)(?:-x(\d+(?:\.\d+)?))?(?:-map(\d+))?", spec)
-    name, factor, side = match.groups() if match else (spec, None, None)
+        return spec, 1.0, None, False
+    match = re.fullmatch(r"(.+?)(?:-x(\d+(?:\.\d+)?))?(?:-map(\d+))?(-signed)?", spec)
+    name, factor, side, signed = match.groups() if match else (spec, None, None, None)
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, n=2, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
@@ -92,13 +92,14 @@ def _parse(spec: str) -> tuple[str, float, int | None]:
             f"unknown encoder {spec!r}: {hint}expected one of {', '.join(NAMES)} "
             "(with -x0.5 and the like for the width), hf:<name> or timm:<name>"
         )
-    if side and name not in _BLOCKS:
-        raise ValueError(f"-map{side} is for {', '.join(_BLOCKS)}, got {spec!r}")
-    return name, float(factor) if factor else 1.0, int(side) if side else None
+    for suffix in ([f"-map{side}"] if side else []) + ([signed] if signed else []):
+        if name not in _BLOCKS:
+            raise ValueError(f"{suffix} is for {', '.join(_BLOCKS)}, got {spec!r}")
+    return name, float(factor) if factor else 1.0, int(side) if side else None, signed is not None
 
 
 def _from_scratch(
-    name: str, factor: float, least_map: int | None, channels: int, image_size: int, stem: str
+    name: str, factor: float, least_map: int | None, signed: bool, channels: int, image_size: int, stem: str
 ) -> Encoder:
     if stem == "auto":
         stem = "compact" if image_size <= 64 else "large"
@@ -114,7 +115,8 @@ def _from_scratch(
         depth = 12 if stem == "large" else 6
         return ViT(image_size, dim=64 * heads, depth=depth, heads=heads, patch=PATCHES[stem], channels=channels)
     stride = None if least_map is None else _output_stride(name, stem, image_size, least_map)
-    return ResNet(_BLOCKS[name], channels=channels, width=scaled(64, factor), stem=stem, output_stride=stride)
+    width = scaled(64, factor)
+    return ResNet(_BLOCKS[name], channels=channels, width=width, stem=stem, output_stride=stride, signed=signed)
 
 
 def _output_stride(name: str, stem: str, image_size: int, least_map: int) -> int:

@@ -1,6 +1,7 @@
 """Residual networks of basic blocks (He et al., CVPR 2016, arXiv:1512.03385), with stems for small and large images."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, relu_
@@ -12,7 +13,12 @@ STEMS = ("small", "compact", "large")
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions and a short cut, ``relu(x + f(x))``; a block that strides or widens projects x."""
+    """Two 3x3 convolutions and a short cut, ``relu(x + f(x))``; a block that strides or widens projects x.
+
+    Where `signed` is set, the sum stays as it is.
+    """
+
+    signed = False
 
     def __init__(self, width_in: int, width: int, *, stride: int = 1) -> None:
         super().__init__()
@@ -30,7 +36,7 @@ class Block(nn.Module):
         out = relu_(self.norm1(self.conv1(x)))
         out = self.norm2(self.conv2(out))
         out += self.shortcut(x)
-        return relu_(out)
+        return out if self.signed else relu_(out)
 
 
 class ResNet(Encoder):
@@ -54,6 +60,8 @@ class ResNet(Encoder):
     output_stride : int, optional
         How many pixels of the image lie between two places of the last map, a power of two: stages after it is reached
         keep the size of their map. Dense tasks want fine maps.
+    signed : bool
+        Leave out the ReLU after the last block: the features of the last stage may be negative.
 
     Examples
     --------
@@ -73,6 +81,7 @@ class ResNet(Encoder):
         width: int = 64,
         stem: str = "compact",
         output_stride: int | None = None,
+        signed: bool = False,
     ) -> None:
         if stem not in STEMS:
             raise ValueError(f"stem must be one of {', '.join(STEMS)}, got {stem!r}")
@@ -97,6 +106,8 @@ class ResNet(Encoder):
             first = Block(width_in, w, stride=2 if halve else 1)
             self.layers.append(nn.Sequential(first, *(Block(w, w) for _ in range(count - 1))))
             width_in = w
+        last: Any = self.layers[-1]
+        last[-1].signed = signed
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

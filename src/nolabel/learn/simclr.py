@@ -37,7 +37,7 @@ class SimCLR(ImageLearner):
 
     Parameters
     ----------
-    encoder : name or ``nn.Module``
+    encoder : name or ``nn.Module``; signed features are the better neighbours after a short training on photos
     temperature : of the softmax; the paper's best at ImageNet size is 0.1
     projection : hidden and output width of the projection head; the paper's is (2048, 128)
     augment : recipe of a view: a name such as ``bss``, or a callable ``(images, generator) -> images``
@@ -63,7 +63,7 @@ class SimCLR(ImageLearner):
 
     def __init__(
         self,
-        encoder: str | nn.Module = "resnet10-x0.5",
+        encoder: str | nn.Module = "resnet10-x0.5-signed",
         *,
         temperature: float = 0.1,
         projection: tuple[int, int] = (512, 128),

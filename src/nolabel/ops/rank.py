@@ -19,6 +19,15 @@ def _float64(block: Matrix) -> np.ndarray:
     return block.astype(np.float64, copy=False)
 
 
+def _require_finite(block: np.ndarray, start: int) -> None:
+    with np.errstate(invalid="ignore", over="ignore"):
+        sums = block @ np.ones(block.shape[1])  # one fast pass: whatever is not finite, or nearly, shows in its row
+    doubtful = np.flatnonzero(~np.isfinite(sums))
+    for row in doubtful:
+        if not np.isfinite(block[row]).all():
+            raise ValueError(f"row {start + int(row)} of z has non-finite values")
+
+
 def _row_blocks(z: Matrix | Iterable[Matrix]) -> Iterator[np.ndarray]:
     """Cut a matrix, or each block of an iterable of blocks, into float64 blocks of bounded size; check every row."""
     rows, width = 0, None
@@ -32,9 +41,7 @@ def _row_blocks(z: Matrix | Iterable[Matrix]) -> Iterator[np.ndarray]:
         width = matrix.shape[1]
         for start in range(0, len(matrix), _BLOCK_ROWS):
             block = _float64(matrix[start : start + _BLOCK_ROWS])
-            finite = np.isfinite(block).all(axis=1)
-            if not finite.all():
-                raise ValueError(f"row {rows + int(finite.argmin())} of z has non-finite values")
+            _require_finite(block, rows)
             yield block
             rows += len(block)
 
