@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.functional import max_pool2d, relu_
+from torch.nn.functional import relu_
 
 from nolabel.encoders.convolution import Conv3x3
 from nolabel.encoders.encoder import Encoder
+from nolabel.encoders.pooling import halved_maximum
 
 STEMS = ("small", "compact", "large")
 
@@ -115,7 +116,7 @@ class ResNet(Encoder):
     def stages(self, x: Tensor) -> dict[str, Tensor]:
         x = self.norm(self.stem(self.normalise(x)))
         if self.max_pool:  # before the ReLU: the same result, on a quarter of the pixels
-            x = max_pool2d(x, 3, stride=2, padding=1)
+            x = halved_maximum(x)
         x = relu_(x)
         maps = {}
         for name, layer in zip(self.channels, self.layers):

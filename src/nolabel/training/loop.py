@@ -27,7 +27,7 @@ from nolabel.training.estimator import versions
 from nolabel.training.interrupts import held_back
 from nolabel.training.journal import Bar, Journal
 from nolabel.training.learner import Learner, describe
-from nolabel.training.memory import keep_freed_memory
+from nolabel.training.memory import freed_memory_kept
 from nolabel.training.meter import Meter
 from nolabel.training.monitor import Monitor
 from nolabel.training.schedule import cosine_with_warmup
@@ -298,11 +298,10 @@ def train(learner: Learner, source: Any, run: str | os.PathLike[str] | None, *, 
     folder = Path(run) if run is not None else None
     if folder is not None:
         learner.require_savable()
-    keep_freed_memory()
     with locked(folder):
         fabric = launched(settings)
         before = previous(folder, learner, source, resume)
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())), freed_memory_kept():
             fit = Fit(learner, source, settings, fabric, folder, before)
             fit.go()
             _finish(learner, fit.net, source, fit.monitor, fit.journal, fit.seconds)
