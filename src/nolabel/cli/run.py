@@ -111,10 +111,13 @@ def candidates(encoder: str | None, image_size: int | None, training: Any) -> di
 
 def complete(learner: Any, table: Any, folder: Path, source: str, command: str) -> dict[str, Any]:
     """Write the index and the report of a trained run; the summary that the command prints."""
+    from nolabel.training.memory import give_back
+
     opened = learner.open_one(table, None)
     images = opened.sources[0] if hasattr(opened, "sources") else opened
     vectors = learner.transform_source(opened)
     write_index(folder, vectors, table, images)
+    give_back()
     write_page(folder, learner, vectors, table, images, source, command)
     health = learner.health_
     summary: dict[str, Any] = {

@@ -27,7 +27,7 @@ from nolabel.training.estimator import versions
 from nolabel.training.interrupts import held_back
 from nolabel.training.journal import Bar, Journal
 from nolabel.training.learner import Learner, describe
-from nolabel.training.memory import freed_memory_kept
+from nolabel.training.memory import freed_memory_kept, give_back
 from nolabel.training.meter import Meter
 from nolabel.training.monitor import Monitor
 from nolabel.training.schedule import cosine_with_warmup
@@ -344,7 +344,7 @@ def without_training(learner: Learner, source: Any, run: str | os.PathLike[str] 
 
 
 @torch.no_grad()
-def encode_all(learner: Learner, source: Any, *, batch_size: int = 512, **encode: Any) -> np.ndarray:
+def encode_all(learner: Learner, source: Any, *, batch_size: int = 256, **encode: Any) -> np.ndarray:
     """`learner.encode` over every row of `source`, in order: (n, ...) float32."""
     net = learner.net_.eval()
     fabric = launched(getattr(learner, "training_", None) or Training().resolve({}), single=True)
@@ -360,6 +360,7 @@ def encode_all(learner: Learner, source: Any, *, batch_size: int = 512, **encode
     with fabric.autocast():
         for batch in prefetched(source, plan):
             parts.append(learner.encode(net, to_device(batch, fabric.device), **encode).float().cpu().numpy())
+    give_back()
     return np.concatenate(parts)
 
 

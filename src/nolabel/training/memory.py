@@ -20,8 +20,8 @@ def freed_memory_kept() -> Iterator[None]:
     if platform.libc_ver()[0] != "glibc":
         yield
         return
+    give_back()
     libc = ctypes.CDLL(None)
-    libc.malloc_trim(0)
     libc.mallopt(_MMAP_MAX, 0)
     libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
     try:
@@ -29,4 +29,10 @@ def freed_memory_kept() -> Iterator[None]:
     finally:
         for parameter, value in _DEFAULTS.items():
             libc.mallopt(parameter, value)
-        libc.malloc_trim(0)
+        give_back()
+
+
+def give_back() -> None:
+    """Return to the system what glibc holds of freed memory between blocks in use; nothing elsewhere."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
