@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -196,7 +197,8 @@ def test_interrupt_keeps_a_checkpoint_and_the_printed_command_resumes(photos, tm
     folder = tmp_path / "run"
     words = ["learn", str(photos), "--out", str(folder), *TINY[:-1], "400"]
     command = [sys.executable, "-m", "nolabel.cli", *words]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs are deaf to it
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=heard)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         log = folder / "metrics.jsonl"
