@@ -37,7 +37,7 @@ class SimCLR(ImageLearner):
 
     Parameters
     ----------
-    encoder : name or ``nn.Module``; signed features are the better neighbours after a short training on photos
+    encoder : name or ``nn.Module``; ``-signed`` leaves out the last ReLU, so that features have both signs
     temperature : of the softmax; the paper's best at ImageNet size is 0.1
     projection : hidden and output width of the projection head; the paper's is (2048, 128)
     augment : recipe of a view: a name such as ``bss``, or a callable ``(images, generator) -> images``
