@@ -28,3 +28,52 @@ def digits():
     images = np.rint(data.images * (255 / 16)).astype(np.uint8)[order]
     images.flags.writeable = False
     return images, data.target[order]
+
+
+@pytest.fixture(scope="session")
+def docstrings():
+    """What the standard library says of its public functions and classes: a few hundred texts that are always there."""
+    import argparse
+    import collections
+    import csv
+    import datetime
+    import decimal
+    import email.message
+    import itertools
+    import json
+    import logging
+    import pathlib
+    import random
+    import shutil
+    import statistics
+    import string
+    import subprocess
+    import threading
+    import unittest
+
+    modules = (
+        *(
+            argparse,
+            collections,
+            csv,
+            datetime,
+            decimal,
+            email.message,
+            itertools,
+            json,
+            logging,
+            pathlib,
+            random,
+            shutil,
+        ),
+        *(statistics, string, subprocess, threading, unittest),
+    )
+    texts = {}
+    for module in modules:
+        for name, found in sorted(vars(module).items()):
+            inside = sorted(vars(found).items()) if isinstance(found, type) else []
+            for key, thing in [(name, found), *((f"{name}.{member}", value) for member, value in inside)]:
+                text = getattr(thing, "__doc__", None)
+                if isinstance(text, str) and len(text.split()) > 5 and key[0] != "_" and "._" not in key:
+                    texts[" ".join(text.split())] = f"{module.__name__}.{key}"
+    return list(texts)

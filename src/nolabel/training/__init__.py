@@ -17,5 +17,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "queue": ["FeatureQueue"],
         "schedule": ["cosine_with_warmup"],
         "settings": ["Training"],
+        "text": ["TextLearner"],
     },
 )

@@ -22,6 +22,40 @@ def shuffled(rows: int, batch_size: int, rng: np.random.Generator) -> list[np.nd
     return [order[i : i + batch_size] for i in range(0, rows - batch_size + 1, batch_size)]
 
 
+def bucketed(lengths: np.ndarray, batch_size: int, rng: np.random.Generator, pool: int = 32) -> list[np.ndarray]:
+    """Whole batches of rows of like length, in random order; the incomplete last one is left out.
+
+    The rows are shuffled, sorted by length within pools of `pool` batches, cut into batches, and these are shuffled: little
+    padding, and no two epochs alike.
+
+    >>> sorted(len(b) for b in bucketed(np.array([5, 1, 9, 2, 7]), 2, np.random.default_rng(0)))
+    [2, 2]
+    """
+    order = rng.permutation(len(lengths))
+    batches: list[np.ndarray] = []
+    whole = len(order) // batch_size * batch_size
+    for start in range(0, whole, pool * batch_size):
+        part = order[start : min(start + pool * batch_size, whole)]
+        part = part[np.argsort(lengths[part], kind="stable")]
+        batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def within_budget(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
+    """All rows by rising length, in batches that stay within `budget` tokens with their padding (a longer row stands alone).
+
+    >>> [b.tolist() for b in within_budget(np.array([4, 1, 2, 9]), 8)]
+    [[1, 2], [0], [3]]
+    """
+    order = np.argsort(lengths, kind="stable")
+    batches, start = [], 0
+    for stop in range(1, len(order) + 1):
+        if stop == len(order) or (stop + 1 - start) * lengths[order[stop]] > budget:
+            batches.append(order[start:stop])
+            start = stop
+    return batches
+
+
 def cycled(rows: int, wanted: int, rng: np.random.Generator) -> np.ndarray:
     """`wanted` row numbers in which every row comes once before any comes again."""
     return np.concatenate([rng.permutation(rows) for _ in range(-(-wanted // rows))])[:wanted]

@@ -15,6 +15,9 @@ from nolabel.training.estimator import Estimator
 from nolabel.training.optimisers import optimiser
 from nolabel.training.settings import Training
 
+#: Rows of a batch that is only encoded.
+ENCODED = 256
+
 
 class Learner(Estimator):
     """An estimator trained by gradients. A system writes only what its paper is about.
@@ -92,6 +95,10 @@ class Learner(Estimator):
     def plan(self, source: Any, batch_size: int, rng: np.random.Generator) -> list[Rows]:
         """The row numbers of every batch of one epoch."""
         return epoch_plan(source, batch_size, rng)
+
+    def encode_plan(self, source: Any) -> list[np.ndarray]:
+        """The row numbers of every batch of `transform`, each row once, in any order."""
+        return [np.arange(i, min(i + ENCODED, len(source))) for i in range(0, len(source), ENCODED)]
 
     def optimisers(self, net: nn.Module, settings: Training) -> dict[str, Optimizer]:
         """Optimisers by name; the schedule scales the rate of each."""

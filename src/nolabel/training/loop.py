@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -344,24 +344,28 @@ def without_training(learner: Learner, source: Any, run: str | os.PathLike[str] 
 
 
 @torch.no_grad()
-def encode_all(learner: Learner, source: Any, *, batch_size: int = 256, **encode: Any) -> np.ndarray:
+def encode_all(learner: Learner, source: Any, **encode: Any) -> np.ndarray:
     """`learner.encode` over every row of `source`, in order: (n, ...) float32."""
     net = learner.net_.eval()
     fabric = launched(getattr(learner, "training_", None) or Training().resolve({}), single=True)
     net.to(fabric.device)
-    plan: Iterator[Any]
-    if isinstance(source, Whole):
-        plan = iter([np.zeros(1, dtype=np.int64)])
-    elif isinstance(source, Parts):
+    if isinstance(source, Parts):
         raise ValueError(f"transform takes one data set; this system is fitted on {', '.join(source.parts)}")
-    else:
-        plan = (np.arange(i, min(i + batch_size, len(source))) for i in range(0, len(source), batch_size))
-    parts = []
+    whole = isinstance(source, Whole)
+    plan = [np.zeros(1, dtype=np.int64)] if whole else learner.encode_plan(source)
+    result: np.ndarray | None = None
     with fabric.autocast():
-        for batch in prefetched(source, plan):
-            parts.append(learner.encode(net, to_device(batch, fabric.device), **encode).float().cpu().numpy())
+        for rows, batch in zip(plan, prefetched(source, iter(plan)), strict=True):
+            part = learner.encode(net, to_device(batch, fabric.device), **encode).float().cpu().numpy()
+            if whole:
+                result = part
+                break
+            if result is None:
+                result = np.empty((len(source), *part.shape[1:]), np.float32)
+            result[rows] = part
     give_back()
-    return np.concatenate(parts)
+    assert result is not None
+    return result
 
 
 def _fit_batch(learner: Learner, source: Any) -> dict[str, Any]:
