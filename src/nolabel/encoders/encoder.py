@@ -84,7 +84,7 @@ class Encoder(nn.Module):
             raise ValueError(f"images must have shape (n, {self.in_channels}, h, w), got {tuple(x.shape)}")
         if not x.is_floating_point():
             raise TypeError(f"images must be float in [0, 1], got {x.dtype}; divide uint8 by 255")
-        return (x - self.mean) / self.std
+        return (x - self.mean).div_(self.std)  # in place: a batch of floats is large
 
     def stages(self, x: Float[Tensor, "n c h w"]) -> dict[str, Tensor]:
         """Maps (n, c_i, h_i, w_i) after each stage, keys as in `channels`."""

@@ -193,7 +193,7 @@ class Learner(Estimator):
 
     def transform_source(self, source: Any, **encode: Any) -> np.ndarray:
         """`transform` of an opened source; `encode` is handed on to `encode`."""
-        from nolabel.training.loop import encode_all
+        from nolabel.training.encoding import encode_all
 
         return encode_all(self, source, **encode)
 

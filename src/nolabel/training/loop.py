@@ -1,7 +1,7 @@
 """The one loop of everything that learns by gradients, on Lightning Fabric.
 
 Reading top to bottom: the objective as a module (so that data-parallel wrappers see one forward), the handle that a
-system's `step` is given, a run from its set-up to its end, and the encoding of a whole source.
+system's `step` is given, and a run from its set-up to its end.
 """
 
 import math
@@ -27,7 +27,7 @@ from nolabel.training.estimator import versions
 from nolabel.training.interrupts import held_back
 from nolabel.training.journal import Bar, Journal
 from nolabel.training.learner import Learner, describe
-from nolabel.training.memory import freed_memory_kept, give_back
+from nolabel.training.memory import freed_memory_kept
 from nolabel.training.meter import Meter
 from nolabel.training.monitor import Monitor
 from nolabel.training.schedule import cosine_with_warmup
@@ -301,7 +301,8 @@ def train(learner: Learner, source: Any, run: str | os.PathLike[str] | None, *, 
     with locked(folder):
         fabric = launched(settings)
         before = previous(folder, learner, source, resume)
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())), freed_memory_kept():
+        kept = freed_memory_kept(_batch_bytes(source, settings))
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())), kept:
             fit = Fit(learner, source, settings, fabric, folder, before)
             fit.go()
             _finish(learner, fit.net, source, fit.monitor, fit.journal, fit.seconds)
@@ -343,31 +344,6 @@ def without_training(learner: Learner, source: Any, run: str | os.PathLike[str] 
             learner.save(folder)
 
 
-@torch.no_grad()
-def encode_all(learner: Learner, source: Any, **encode: Any) -> np.ndarray:
-    """`learner.encode` over every row of `source`, in order: (n, ...) float32."""
-    net = learner.net_.eval()
-    fabric = launched(getattr(learner, "training_", None) or Training().resolve({}), single=True)
-    net.to(fabric.device)
-    if isinstance(source, Parts):
-        raise ValueError(f"transform takes one data set; this system is fitted on {', '.join(source.parts)}")
-    whole = isinstance(source, Whole)
-    plan = [np.zeros(1, dtype=np.int64)] if whole else learner.encode_plan(source)
-    result: np.ndarray | None = None
-    with fabric.autocast():
-        for rows, batch in zip(plan, prefetched(source, iter(plan)), strict=True):
-            part = learner.encode(net, to_device(batch, fabric.device), **encode).float().cpu().numpy()
-            if whole:
-                result = part
-                break
-            if result is None:
-                result = np.empty((len(source), *part.shape[1:]), np.float32)
-            result[rows] = part
-    give_back()
-    assert result is not None
-    return result
-
-
 def _fit_batch(learner: Learner, source: Any) -> dict[str, Any]:
     """The recipe, with its batch fitted to small data; a batch the user asked for is not changed but checked."""
     recipe = dict(learner.recipe)
@@ -389,6 +365,21 @@ def _first_rows(source: Any) -> Any:
     if isinstance(source, Parts):
         return {name: np.arange(min(2, len(part))) for name, part in source.parts.items()}
     return np.arange(min(2, len(source)))
+
+
+def _batch_bytes(source: Any, settings: Training) -> int:
+    """How large a batch is as the source holds it."""
+    if isinstance(source, Whole):
+        return 0
+    rows = _first_rows(source)
+    assert settings.batch_size is not None
+    return _bytes(source.batch(rows)) * settings.batch_size // max(1, _count(rows))
+
+
+def _bytes(batch: Any) -> int:
+    if isinstance(batch, dict):
+        return sum(map(_bytes, batch.values()))
+    return int(getattr(batch, "nbytes", 0))
 
 
 def _count(rows: Rows) -> int:
