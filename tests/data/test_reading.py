@@ -170,9 +170,9 @@ def test_missing_paths(tmp_path, folder):
 
 
 def test_empty_folder_says_what_was_looked_for_and_found(tmp_path):
-    for name in ("a.txt", "b.txt", "c.heic"):
+    for name in ("a.log", "b.log", "c.heic"):
         (tmp_path / name).write_text("x")
-    with pytest.raises(ValueError, match=r"\.jpg .*found 2 \.txt, 1 \.heic"):
+    with pytest.raises(ValueError, match=r"\.jpg .*found 2 \.log, 1 \.heic"):
         read(tmp_path)
 
 

@@ -1,21 +1,20 @@
-"""The image files below a folder, in a fixed order."""
+"""The files of a kind below a folder, in a fixed order."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from nolabel.data.decoding import ENDINGS
 
 
 @dataclass
 class Listing:
     """What a walk through a folder met."""
 
-    images: list[str] = field(default_factory=list)  # relative, with forward slashes, sorted
-    others: Counter[str] = field(default_factory=Counter)  # endings of files that are not images
+    files: list[str] = field(default_factory=list)  # relative, with forward slashes, sorted
+    others: Counter[str] = field(default_factory=Counter)  # endings of other files
     links: list[str] = field(default_factory=list)  # symbolic links that lead out of the folder, or nowhere
     closed: list[str] = field(default_factory=list)  # sub-folders that may not be listed
 
@@ -26,8 +25,8 @@ class Listing:
         return ", ".join(parts) or "nothing"
 
 
-def list_images(folder: Path) -> Listing:
-    """Find every image below ``folder``; hidden names are passed over, links are not followed out of the folder.
+def list_files(folder: Path, endings: Sequence[str]) -> Listing:
+    """Find every file below ``folder`` with one of the endings; hidden names are passed over, links are not followed out of the folder.
 
     A link to a sub-folder inside the folder adds nothing: its files are found where they are.
     """
@@ -55,10 +54,10 @@ def list_images(folder: Path) -> Listing:
                 pending.append(relative)
             elif entry.is_file():
                 ending = os.path.splitext(entry.name)[1].lower()
-                if ending in ENDINGS:
-                    listing.images.append(relative)
+                if ending in endings:
+                    listing.files.append(relative)
                 else:
                     listing.others[ending] += 1
-    listing.images.sort()
+    listing.files.sort()
     listing.links.sort()
     return listing

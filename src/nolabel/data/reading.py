@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nolabel.data.decoding import ENDINGS
+from nolabel.data.text_files import PAGES, TEXTS, read_files, read_lines
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
-_FILES = (".parquet", ".csv", ".jsonl", ".npy", ".npz")
+_FILES = (".parquet", ".csv", ".jsonl", ".npy", ".npz", *TEXTS, *PAGES)
 
 
 def read(source: Any, *, columns: Mapping[str, str] | None = None) -> Dataset:
@@ -31,7 +32,10 @@ def read(source: Any, *, columns: Mapping[str, str] | None = None) -> Dataset:
 
         * a folder: every image below it, sorted by relative path (hidden files are passed over, links that leave the
           folder are counted, not followed). Columns ``image``, ``path`` and, with sub-folders, ``folder``;
+        * a folder without images: every text (.txt, .md, .rst) or page (.html) below it, columns ``text`` or ``html``,
+          ``path`` and ``folder``;
         * an image file, or a .parquet, .csv, .jsonl, .npy or .npz file;
+        * a .txt, .md or .rst file: a row a line, columns ``text`` and ``line``; an .html file: one row;
         * an array or tensor of images: (n, h, w), (n, h, w, c) or (n, c, h, w), uint8, floats in [0, 1] or integers
           in [0, 255]; a two-dimensional array becomes the column ``vector``;
         * a list of Pillow images, of paths, of arrays, or of texts; a dict of columns;
@@ -135,6 +139,10 @@ def _from_path(path: Path) -> Dataset:
         return _from_files([str(path.absolute())], [path.name])
     if ending not in _FILES:
         raise ValueError(f"source: {path} ends in {ending!r}; expected a folder, an image, or {', '.join(_FILES)}")
+    if ending in TEXTS:
+        return _from_columns(_read_file(read_lines, path))
+    if ending in PAGES:
+        return _texts_of_files(path.parent, [path.name])
     if ending in (".npy", ".npz"):
         return _from_columns(_read_file(_load_arrays, path))
     if ending == ".parquet":
@@ -182,20 +190,39 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _from_folder(folder: Path) -> Dataset:
-    from nolabel.data.folders import list_images
+    from nolabel.data.folders import list_files
 
-    listing = list_images(folder)
-    if not listing.images:
-        raise ValueError(
-            f"source: no images in {folder}; looked for {' '.join(ENDINGS)}, found {listing.found_instead()}"
-        )
+    listing = list_files(folder, ENDINGS)
+    images = bool(listing.files)
+    if not images:
+        texts, pages = (sum(listing.others[ending] for ending in kind) for kind in (TEXTS, PAGES))
+        if not texts + pages:
+            looked = " ".join([*ENDINGS, *TEXTS, *PAGES])
+            raise ValueError(
+                f"source: no images or texts in {folder}; looked for {looked}, found {listing.found_instead()}"
+            )
+        listing = list_files(folder, PAGES if pages > texts else TEXTS)
+        if texts and pages:
+            few, kept = ("texts", "pages") if pages > texts else ("pages", "texts")
+            warnings.warn(f"{folder} holds {kept} and {few}: took its {len(listing.files)} {kept}", stacklevel=5)
     if listing.links or listing.closed:
         left_out = [f"{len(listing.links)} links that leave it or lead nowhere"] if listing.links else []
         left_out += [f"{len(listing.closed)} sub-folders that may not be read"] if listing.closed else []
         first = (listing.links + listing.closed)[0]
         warnings.warn(f"{folder}: left out {' and '.join(left_out)}, first {first}", stacklevel=5)
     root = folder.resolve()
-    return _from_files([f"{root}/{relative}" for relative in listing.images], listing.images)
+    if not images:
+        return _texts_of_files(root, listing.files)
+    return _from_files([f"{root}/{relative}" for relative in listing.files], listing.files)
+
+
+def _texts_of_files(root: Path, relative: list[str]) -> Dataset:
+    """A row a file: its content, its path and, with sub-folders, its folder."""
+    name = "html" if relative[0].lower().endswith(PAGES) else "text"
+    columns: dict[str, Any] = {name: read_files(root, relative), "path": relative}
+    if any("/" in path for path in relative):
+        columns["folder"] = [path.rpartition("/")[0] for path in relative]
+    return _from_columns(columns)
 
 
 def _from_files(files: list[str], relative: list[str]) -> Dataset:
