@@ -26,7 +26,9 @@ class Listing:
 
 
 def list_files(folder: Path, endings: Sequence[str]) -> Listing:
-    """Find every file below ``folder`` with one of the endings; hidden names are passed over, links are not followed out of the folder.
+    """Find every file below ``folder`` with one of the endings.
+
+    Hidden names are passed over, links are not followed out of the folder.
 
     A link to a sub-folder inside the folder adds nothing: its files are found where they are.
     """
