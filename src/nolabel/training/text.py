@@ -42,6 +42,14 @@ class TextLearner(Learner):
 
     tokeniser_: str
 
+    #: Whether the vectors are the pooled output of ``net.encoder``, and may be used without this library.
+    exportable: bool = True
+
+    @property
+    def unit(self) -> bool:
+        """Whether `encode` scales what the encoder gives to length 1."""
+        return False
+
     @property
     def pooling(self) -> str:
         """How an encoder from scratch makes one vector of a text."""
