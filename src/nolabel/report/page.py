@@ -17,7 +17,7 @@ from nolabel.report.groups import Group
 from nolabel.report.scores import VERDICTS, figure, score_rows, sentence
 from nolabel.report.sprites import COLUMNS, Sprites
 
-NAME_LENGTH, TEXT_LENGTH = 120, 2000
+NAME_LENGTH, TEXT_LENGTH, SNIPPET_LENGTH = 120, 2000, 260
 SKIPPED_SHOWN = 200
 PAIRS_SHOWN = 12
 
@@ -34,6 +34,15 @@ def shortened(text: str, length: int = NAME_LENGTH) -> str:
         return text
     tail = 2 * length // 3
     return text[: length - tail - 1] + "…" + text[-tail:]
+
+
+def beginning(text: str, length: int = SNIPPET_LENGTH) -> str:
+    """The first words of a text.
+
+    >>> beginning("the quick brown fox", 12)
+    'the quick …'
+    """
+    return text if len(text) <= length else text[: length - 1].rsplit(" ", 1)[0] + " …"
 
 
 def safe_json(value: Any) -> str:
@@ -93,6 +102,16 @@ def thumbnail_writer(sprites: Sprites, shown: np.ndarray, name: Callable[[int], 
         )
 
     return thumb
+
+
+def text_writer(sprites: Sprites, shown: np.ndarray, name: Callable[[int], str]) -> Thumb:
+    """In the place of `thumbnail_writer` where rows are texts: a function that writes the beginning of a row's text."""
+    number = {int(row): i for i, row in enumerate(shown)}
+
+    def text(row: int) -> str:
+        return f'<q class="t" data-i="{number[int(row)]}">{escape(name(int(row)))}</q>'
+
+    return text
 
 
 def section(identifier: str, title: str, lead: str, body: str) -> str:

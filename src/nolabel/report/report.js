@@ -8,6 +8,7 @@
   const near = unpack(data.near, Uint16Array), cosine = unpack(data.cosine, Int16Array), k = data.k;
   const density = unpack(data.density, Uint8Array), tile = unpack(data.tile, Uint16Array);
   const [tileW, tileH, columns, perSheet, pixels] = data.sprite;
+  const pictures = data.tiles > 0;  // otherwise rows are texts, shown by their beginning
   const gridW = tileW + 2, gridH = tileH + 2, longest = Math.max(tileW, tileH);
   const colourings = { Cluster: { of: unpack(data.group, Uint32Array), groups: data.groups } };
   if (data.label) colourings.Label = { of: unpack(data.label, Uint32Array), groups: data.labels };
@@ -29,6 +30,7 @@
   };
   const linesOf = (sheet) => Math.ceil(Math.min(perSheet, data.tiles - sheet * perSheet) / columns);
   const thumbnail = (i, className = "") => {
+    if (!pictures) return make("q", `t ${className}`, data.names[i]);
     const [sheet, column, line] = place(i);
     const x = (column * gridW + 1) / (columns * gridW - tileW), y = (line * gridH + 1) / (linesOf(sheet) * gridH - tileH);
     const element = make("span", `t s${sheet} ${className}`);
@@ -52,7 +54,7 @@
   const showTip = (i, x, y) => {
     if (i < 0) { tip.hidden = true; tipFor = -1; return; }
     if (i !== tipFor) {
-      tip.replaceChildren(thumbnail(i), make("p", "", data.names[i]), make("p", "soft", about(i)));
+      tip.replaceChildren(...(pictures ? [thumbnail(i)] : []), make("p", "", data.names[i]), make("p", "soft", about(i)));
       tipFor = i;
       tip.hidden = false;
     }
@@ -106,7 +108,7 @@
     const taken = new Map();
     images = [];
     const isImage = new Uint8Array(n);
-    for (const i of order) {
+    for (const i of pictures ? order : []) {
       if (!member(i)) continue;
       const gx = Math.floor(px[i] / cell), gy = Math.floor(py[i] / cell);
       let free = true;
@@ -128,6 +130,13 @@
   };
 
   const drawImage = (i, size, border) => {
+    if (!pictures) {
+      ctx.fillStyle = colours[i];
+      ctx.beginPath();
+      ctx.arc(screenX(i), screenY(i), 4 + border, 0, 7);
+      ctx.fill();
+      return;
+    }
     const [sheet, column, line] = place(i), image = sheets[sheet];
     if (!image.complete || !image.naturalWidth) return;
     const w = (size * tileW) / longest, h = (size * tileH) / longest, x = screenX(i) - w / 2, y = screenY(i) - h / 2;
@@ -183,7 +192,7 @@
       if (i < 0) continue;
       const size = Math.max(44, images.size * 1.25);
       ctx.fillStyle = theme.card;
-      ctx.fillRect(screenX(i) - (size * tileW) / longest / 2 - 5, screenY(i) - (size * tileH) / longest / 2 - 5, (size * tileW) / longest + 10, (size * tileH) / longest + 10);
+      if (pictures) ctx.fillRect(screenX(i) - (size * tileW) / longest / 2 - 5, screenY(i) - (size * tileH) / longest / 2 - 5, (size * tileW) / longest + 10, (size * tileH) / longest + 10);
       drawImage(i, size, 3);
     }
     if (document.activeElement === canvas && canvas.matches(":focus-visible")) {  // where Enter would select
@@ -258,7 +267,7 @@
       dt.append(make("kbd", "", key));
       list.append(dt, make("dd", "", what));
     }
-    side.replaceChildren(make("p", "soft", "Select an image to see those most alike to it."), list);
+    side.replaceChildren(make("p", "soft", `Select ${pictures ? "an image" : "a text"} to see those most alike to it.`), list);
   };
   const select = (i, fly = false) => {
     selected = i;
@@ -280,7 +289,7 @@
     big.setAttribute("aria-label", data.names[i]);
     const share = Math.round((100 * density[i]) / 255);
     const words = share < 5 ? "lonely: few rows lie near" : share > 95 ? "in a crowd" : "";
-    side.replaceChildren(big, make("p", "name", data.names[i]), make("p", "soft", [about(i), words].filter(Boolean).join(" · ")),
+    side.replaceChildren(...(pictures ? [big] : []), make("p", "name", data.names[i]), make("p", "soft", [about(i), words].filter(Boolean).join(" · ")),
       make("p", "soft", "Most alike on this map, with cosine:"), items);
     if (fly) flyTo(px[i], py[i], Math.max(zoom, 3.5));
     redraw();

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from nolabel.report.layout import map_layout
 from nolabel.report.scores import checked_verdict, figure, headline
 from nolabel.report.sprites import COLUMNS, SHEET_TILES, Sprites, pack_sprites
 from nolabel.report.vectors import near_duplicates, nearest_others, unit_rows, varied_rows
+from nolabel.report.words import READ_ROWS, typical_words
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class ReportContents:
     title : name of the run.
     embeddings : (n, d) finite floats, n >= 2.
     thumbnails : rows int64 (b,) -> uint8 (b, h, w, c), c of 1, 3 or 4; asked for at most about 4,000 rows.
+    texts : rows int64 (b,) -> b texts, in the place of thumbnails where rows are texts.
     summary : what was run: method, encoder, data, seed, versions, duration, command, as words.
     names : one a row, a path or a caption; None calls rows by their number.
     history : rows of metrics.jsonl.
@@ -51,7 +53,8 @@ class ReportContents:
 
     title: str
     embeddings: np.ndarray
-    thumbnails: Callable[[np.ndarray], np.ndarray]
+    thumbnails: Callable[[np.ndarray], np.ndarray] | None = None
+    texts: Callable[[np.ndarray], Sequence[str]] | None = None
     summary: Mapping[str, str] = field(default_factory=dict)
     names: Sequence[str] | None = None
     history: Sequence[Mapping[str, Any]] = ()
@@ -86,6 +89,8 @@ def check(contents: ReportContents) -> np.ndarray:
     for key, values in (("names", contents.names), ("labels", contents.labels)):
         if values is not None and len(values) != len(z):
             raise ValueError(f"{key}: one a row was expected, {len(z)} in all, got {len(values)}")
+    if (contents.thumbnails is None) == (contents.texts is None):
+        raise ValueError("thumbnails, texts: expected one of the two")
     checked_verdict(contents.health)
     return z
 
@@ -100,6 +105,8 @@ def examine(contents: ReportContents, seed: int) -> Findings:
     else:
         clusters, first = checked_clusters(contents.clusters, len(z)), 0
     groups = describe_groups(unit, clusters, duplicated, first)
+    if contents.texts is not None:
+        groups = named_by_words(groups, clusters, contents.texts, seed)
     queries = varied_rows(unit, QUERIES)
     strips = nearest_others(unit, queries, NEIGHBOURS)
     pairs = pairs[: page.PAIRS_SHOWN]
@@ -124,6 +131,16 @@ def examine(contents: ReportContents, seed: int) -> Findings:
         xy=xy,
         layout_seconds=time.perf_counter() - start,
     )
+
+
+def named_by_words(
+    groups: list[Group], clusters: np.ndarray, texts: Callable[[np.ndarray], Sequence[str]], seed: int
+) -> list[Group]:
+    """The groups with their typical words in their names."""
+    rows = np.sort(np.random.default_rng(seed).permutation(len(clusters))[:READ_ROWS])
+    words = typical_words(texts(rows), clusters[rows])
+    found = (words.get(group.label, []) for group in groups)
+    return [replace(g, name=f"{g.name}: {', '.join(w)}") if w else g for g, w in zip(groups, found, strict=True)]
 
 
 def map_data(contents: ReportContents, found: Findings, sprites: Sprites, name: Callable[[int], str]) -> dict[str, Any]:
@@ -179,7 +196,7 @@ def tiles(contents: ReportContents, found: Findings) -> str:
     return "".join(parts)
 
 
-def map_lead(found: Findings, copies: int) -> str:
+def map_lead(found: Findings, copies: int, pictures: bool) -> str:
     count = len(found.shown)
     which = (
         f"All {count:,} rows"
@@ -188,7 +205,7 @@ def map_lead(found: Findings, copies: int) -> str:
     )
     return (
         f"{which}, laid out by t-SNE in {found.layout_seconds:.1f} s. Close points are alike to the encoder; "
-        "distances between groups and their sizes mean little. Zoom in and dots turn into images."
+        f"distances between groups and their sizes mean little. {'Zoom in and dots turn into images.' * pictures}"
         + (f" {copies:,} {'looks' if copies == 1 else 'look'} exactly like another." if copies else "")
     )
 
@@ -197,13 +214,20 @@ def sections(
     contents: ReportContents, found: Findings, sprites: Sprites, name: Callable[[int], str]
 ) -> list[tuple[str, ...]]:
     """The sections in order: identifier, word in the navigation, HTML."""
-    thumb = page.thumbnail_writer(sprites, found.shown, name)
+    pictures = contents.texts is None
+    thumb = (page.thumbnail_writer if pictures else page.text_writer)(sprites, found.shown, name)
     parts: list[tuple[str, ...]] = []
 
     def add(identifier: str, word: str, title: str, lead: str, body: str) -> None:
         parts.append((identifier, word, page.section(identifier, title, lead, body)))
 
-    add("map", "Map", "Map of the embedding", map_lead(found, sprites.copies), page.map_body())
+    add(
+        "map",
+        "Map",
+        "Map of the embedding",
+        map_lead(found, sprites.copies if pictures else 0, pictures),
+        page.map_body(),
+    )
     curves = read_curves(contents.history)
     if curves:
         lead = "The loss tells whether the optimiser works; the label-free scores tell whether anything is learned."
@@ -236,7 +260,14 @@ def sections(
 def render(contents: ReportContents, found: Findings, sprites: Sprites) -> str:
     """Write the page."""
 
+    snippets: dict[int, str] = {}
+    if contents.texts is not None:
+        texts = contents.texts(found.shown)
+        snippets = {int(row): " ".join(t[:2000].split()) for row, t in zip(found.shown, texts, strict=True)}
+
     def name(row: int) -> str:
+        if snippets:
+            return page.beginning(snippets[int(row)])
         return page.shortened(str(contents.names[row])) if contents.names is not None else f"row {row}"
 
     parts = sections(contents, found, sprites, name)
@@ -247,6 +278,7 @@ def render(contents: ReportContents, found: Findings, sprites: Sprites) -> str:
             "title": escape(page.shortened(contents.title)),
             "headline": page.marked_headline(headline(contents.health, found.n, found.width)),
             "verdict": verdict or "unjudged",
+            "kind": "words" if contents.texts is not None else "pictures",
             "remarks": page.list_of([*reasons, *contents.notes]),
             "tiles": tiles(contents, found),
             "links": "".join(f'<a href="#{identifier}">{word}</a>' for identifier, word, _ in parts),
@@ -293,9 +325,11 @@ def write_report(path: str | os.PathLike[str], contents: ReportContents, *, rand
         raise FileNotFoundError(f"path: the folder {str(path.parent)!r} does not exist")
     start = time.perf_counter()
     found = examine(contents, random_state)
-    empty = Sprites((), 1, 1, dict.fromkeys(found.shown.tolist(), 0), 1, 0, False)
+    empty = Sprites((), 1, 1, dict.fromkeys(found.shown.tolist(), 0), 1 if contents.texts is None else 0, 0, False)
     around = len(render(contents, found, empty).encode())
-    sprites = pack_sprites(found.shown, contents.thumbnails, MAX_BYTES - SLACK - around)
+    sprites = empty
+    if contents.thumbnails is not None:
+        sprites = pack_sprites(found.shown, contents.thumbnails, MAX_BYTES - SLACK - around)
     html = render(contents, found, sprites).encode()
     partial = path.with_name(f".{path.name}.partial")
     try:
