@@ -117,6 +117,7 @@ class Learner(Estimator):
         ``run.descend(terms, "optimiser")`` steps one optimiser.
         """
         terms = run.loss(views)
+        del views  # large, and of no use to the backward pass
         run.descend(terms, "main")
         return terms
 

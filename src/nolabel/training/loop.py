@@ -231,15 +231,17 @@ class Fit:
         batch = to_device(batch, self.fabric.device)
         self.whole_step = False
         learner.before_step(self.net, clock)
-        with torch.no_grad():
-            views = learner.views(batch, self.generator)
-        terms = learner.step(self.run, views)
+        terms = learner.step(self.run, self._views(batch))  # nameless here, so that `step` can let go of them
         clock.step, self.index = clock.step + 1, self.index + 1
         learner.after_step(self.net, clock)
         self.whole_step = True
         self.meter.add(terms, _count(rows))
         if clock.step % max(1, min(clock.total_steps // 200, 50)) == 0 or clock.step == clock.total_steps:
             self.log()
+
+    @torch.no_grad()
+    def _views(self, batch: Any) -> Any:
+        return self.learner.views(batch, self.generator)
 
     def log(self) -> None:
         """Means of the losses since the last row."""
