@@ -187,6 +187,41 @@ def test_parts_layers_and_score(data, fitted, tmp_path):
     assert {"common", "salient", "null", "independence"} <= set(fitted.history_[-2])
 
 
+def test_salient_lengths_are_watched(data, fitted):
+    for name, images in data.items():
+        lengths = fitted.salience_score(images)
+        assert fitted.salient_length_[name] == pytest.approx(lengths.mean(), rel=0.02)
+    learner = tiny()
+    usual = learner.build
+
+    def build(example):
+        net = usual(example)
+        nn.init.constant_(net.salient_head[-1].bias, 100.0)
+        return net
+
+    learner.build = build
+    with pytest.warns(UserWarning, match=r"salient vectors of the target have grown to a length of .* lower training.lr"):
+        learner.fit(data)
+
+
+def test_one_bad_batch_moves_little(data):
+    """The gradient is clipped to the recipe's bound before each step."""
+    learner = tiny(salient_weight=1e9, training=Training(steps=1, batch_size=16, optimiser="sgd", lr=1.0, warmup=0.0))
+    before = {}
+    usual = learner.build
+
+    def build(example):
+        net = usual(example)
+        before.update({name: weight.detach().clone() for name, weight in net.named_parameters()})
+        return net
+
+    learner.build = build
+    learner.fit(data)
+    assert learner.training_.clip == 5000.0
+    moved = [(weight - before[name]).square().sum() for name, weight in learner.net_.named_parameters()]
+    assert float(torch.stack(moved).sum().sqrt().detach()) == pytest.approx(5000.0, rel=0.01)
+
+
 def test_flags_say_the_same_as_two_collections(data, fitted):
     everything = np.concatenate([data["target"], data["background"]])
     flags = np.repeat([1, 0], [48, 60])
@@ -260,6 +295,7 @@ def test_known_attributes_get_a_coordinate_each():
         ({"target": None}, r"both background \(0\) and target \(1\) images, got no target"),
         ({"target": scenes(1, True)[0]}, "target must have at least 2 images, got 1"),
         ({"background": scenes(9, True)[0]}, "training.batch_size=16 is above the 9 images of background: lower it"),
+        ({"background": np.zeros((0, 16, 16), np.uint8)}, "(?i)empty|no rows|no images|at least"),
         (
             {"background": np.zeros((40, 16, 16, 3), np.uint8) + np.arange(3, dtype=np.uint8)},
             "images of one shape, got",
@@ -324,6 +360,7 @@ def test_missing_pixels_are_refused(data):
         ({"salient_weight": -1.0}, "salient_weight must be at least 0"),
         ({"null_weight": float("inf")}, "null_weight must be at least 0, got inf"),
         ({"independence_weight_salient": -2.0}, "independence_weight_salient must be at least 0"),
+        ({"training": Training(steps=1, batch_size=1)}, "training.batch_size must be at least 2 images of each collection"),
     ],
 )
 def test_bad_parameters(data, params, message):

@@ -42,7 +42,9 @@ from nolabel.views.recipes import Recipe
 
 Part = Literal["both", "common", "salient"]
 PARTS = {"both": ("common", "salient"), "common": ("common",), "salient": ("salient",)}
-BRIGHTNESS_ROWS = 256
+LOOKED_AT = 256  # images of a collection, for its brightness and the lengths of its salient vectors
+#: Salient vectors this many kernel widths long have grown without bound: their lengths say no more what differs.
+LONGEST = 100.0
 
 
 class SepCLR(ImageLearner):
@@ -73,7 +75,13 @@ class SepCLR(ImageLearner):
     augment : recipe of a view: a name or a callable ``(images, generator) -> images``; ``None`` is `views.standard` with
         crops of at least 20 % of the image
     image_size : side of the images the network sees; ``None`` chooses by the data
-    training : how long and on what to train; ``batch_size`` counts the images of each collection
+    training : how long and on what to train; ``batch_size`` counts the images of each collection. The gradient is clipped at
+        5,000, which suits weights of about 1,000; scale ``clip`` along with them
+
+    Attributes
+    ----------
+    salient_length_ : mean length of the salient embeddings of ``target`` and of ``background`` images; the second is small
+        where the null term has done its work
 
     Examples
     --------
@@ -85,7 +93,9 @@ class SepCLR(ImageLearner):
     """
 
     parts = ("target", "background")  # the health report looks at the first: there both parts vary
-    recipe = {"optimiser": "adam", "lr": 1e-3, "weight_decay": 0.0, "batch_size": 128}  # noqa: RUF012
+    # Salient vectors have no fixed length, so one bad batch can blow them up. The bound suits a salient weight of 1,000: the
+    # gradient is above it in the first twenty steps or so and at less than half of it afterwards.
+    recipe = {"optimiser": "adam", "lr": 1e-3, "weight_decay": 0.0, "batch_size": 128, "clip": 5000.0}  # noqa: RUF012
 
     def __init__(
         self,
@@ -126,6 +136,8 @@ class SepCLR(ImageLearner):
         asked = self.training.batch_size if self.training is not None else None
         if sizes[fewest] < 2:
             raise ValueError(f"{fewest} must have at least 2 images, got {sizes[fewest]}")
+        if asked is not None and asked < 2:
+            raise ValueError(f"training.batch_size must be at least 2 images of each collection, got {asked}")
         if asked is not None and asked > sizes[fewest]:
             raise ValueError(
                 f"training.batch_size={asked} is above the {sizes[fewest]} images of {fewest}: lower it to that or less"
@@ -136,7 +148,7 @@ class SepCLR(ImageLearner):
                 f"background and target must have images of one shape, got {shapes['background']} and {shapes['target']}: "
                 "set image_size, and bring both to colour or grey"
             )
-        light = {name: brightness(part) for name, part in source.parts.items()}
+        light = {name: float(looked_at(part).mean()) for name, part in source.parts.items()}
         if abs(light["target"] - light["background"]) > 0.2 * max(light.values()):
             warnings.warn(
                 f"background and target differ in brightness (means {light['background']:.3f} and {light['target']:.3f}): "
@@ -207,6 +219,24 @@ class SepCLR(ImageLearner):
         encoder = net.encoder if part == "common" else net.salient_encoder
         z: Tensor = getattr(net, part)(encoder(images))
         return getattr(net, f"{part}_head")(z) if head else z
+
+    def finish(self, source: Any) -> None:
+        """Measure the salient vectors: nothing but the pull on pairs keeps them from growing."""
+        net: Any = self.net_
+        device = next(net.parameters()).device
+        self.salient_length_ = {}
+        for name in self.parts:
+            images = looked_at(source.parts[name]).to(device).contiguous(memory_format=torch.channels_last)
+            with torch.no_grad():
+                salient = self.embed(net, images, "salient", head=True).float()
+            self.salient_length_[name] = float(salient.norm(dim=1).mean())
+        width = math.sqrt(self.temperature)
+        if self.salient_length_["target"] > LONGEST * width:
+            warnings.warn(
+                f"salient vectors of the target have grown to a length of {self.salient_length_['target']:.3g} (the kernel is "
+                f"{width:.2g} wide): lower training.lr or training.clip",
+                stacklevel=2,
+            )
 
     def encode(
         self,
@@ -313,10 +343,11 @@ def total(terms: Iterable[Tensor]) -> Tensor:
     return torch.stack(list(terms)).sum()
 
 
-def brightness(part: Any) -> float:
-    """Mean pixel of a source of images, in [0, 1], over rows spread evenly."""
-    rows = np.unique(np.linspace(0, len(part) - 1, BRIGHTNESS_ROWS).astype(int))
-    return float(part.batch(rows)["image"].float().mean()) / 255.0
+def looked_at(part: Any) -> Tensor:
+    """Some images of a source, spread evenly: float (n, c, h, w) in [0, 1]."""
+    rows = np.unique(np.linspace(0, len(part) - 1, LOOKED_AT).astype(int))
+    images: Tensor = part.batch(rows)["image"].float() / 255.0
+    return images
 
 
 def others(batch: dict[str, Any]) -> dict[str, Any]:
