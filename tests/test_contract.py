@@ -325,7 +325,7 @@ BAD_DATA = {
     "one image": (lambda images, folder: images[:1], ValueError, "cannot learn from 1 row: need at least 2"),
     "no image": (lambda images, folder: images[:0], ValueError, "no pixels|no rows"),
     "empty list": (lambda images, folder: [], ValueError, "the list is empty"),
-    "empty folder": (lambda images, folder: folder, ValueError, "no images in"),
+    "empty folder": (lambda images, folder: folder, ValueError, "no images or texts in"),
     "missing path": (lambda images, folder: folder / "nowhere", FileNotFoundError, "does not exist"),
     "NaN": (lambda images, folder: _with_nan(images), ValueError, "NaN in row 3"),
     "out of range": (lambda images, folder: images.astype(np.int64) * 2, ValueError, r"integers in \[0, 255\]"),

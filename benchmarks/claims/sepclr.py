@@ -18,8 +18,8 @@ from nolabel.views import Augment
 ENCODER, SINGLE = "resnet8-x0.25", "resnet8-x0.35"  # two networks against one of about their cost
 COMMON, SALIENT = 32, 16
 ROWS, TEST_ROWS = 4000, 1000
-STEPS, BATCH = 450, 128  # of each collection
-VIEW = Augment(area=(0.2, 1.0))
+STEPS, BATCH, RATE = 1250, 64, 5e-3  # 20 epochs; images of each collection
+VIEW = Augment(24, area=(0.4, 1.0))
 
 
 def pixels(name: str, split: str, channels: int, **filters: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -65,7 +65,7 @@ def run(seed: int) -> Measures:
         return {f"{name}{where}": 100 * value for name, value in found.items()}
 
     def sepclr(weight: float) -> dict[str, float]:
-        settings = Training(steps=STEPS, batch_size=BATCH, lr=1e-3, random_state=seed)
+        settings = Training(steps=STEPS, batch_size=BATCH, lr=RATE, random_state=seed)
         options: dict[str, Any] = {"common_dim": COMMON, "salient_dim": SALIENT, "augment": VIEW, "training": settings}
         learner = SepCLR(ENCODER, independence_weight=weight, **options).fit(
             {"background": background, "target": target}
@@ -79,7 +79,7 @@ def run(seed: int) -> Measures:
     torch.manual_seed(seed)
     one = build(SINGLE, channels=3, image_size=32)
     settings = Training(
-        steps=STEPS, batch_size=2 * BATCH, lr=1e-3, optimiser="adam", weight_decay=0.0, random_state=seed
+        steps=STEPS, batch_size=2 * BATCH, lr=RATE, optimiser="adam", weight_decay=0.0, random_state=seed
     )
     simclr = SimCLR(
         nn.Sequential(one, nn.Linear(one.dim, COMMON + SALIENT)),
@@ -118,20 +118,23 @@ CLAIM = Claim(
         Gate("digit, salient - common head, points", 20.0, gap(FULL, *DIGITS, ", heads")),
         Gate("digit from the common head, without - with independence, points", 10.0,
              lambda v: v[LOOSE][DIGITS[1] + ", heads"] - v[FULL][DIGITS[1] + ", heads"]),
+        Gate("digit from the common part, without - with independence, points", 10.0,
+             lambda v: v[LOOSE][DIGITS[1]] - v[FULL][DIGITS[1]]),
         Gate("digit from the salient part, with - without independence, points", -3.0,
              lambda v: v[FULL][DIGITS[0]] - v[LOOSE][DIGITS[0]]),
         Gate("object, common - salient part, points", 0.0, gap(FULL, *OBJECTS)),
     ),
     reports=(
-        Gate("digit from the common part, without - with independence, points", 10.0,
-             lambda v: v[LOOSE][DIGITS[1]] - v[FULL][DIGITS[1]]),
         Gate("object, common - salient head, points", 0.0, gap(FULL, *OBJECTS, ", heads")),
         Gate("SimCLR: digit, salient - common half, points", 20.0, gap(SINGLE_SPACE, *DIGITS)),
         Gate("object from the common part, SepCLR - SimCLR, points", 0.0,
              lambda v: v[FULL][OBJECTS[0]] - v[SINGLE_SPACE][OBJECTS[0]]),
     ),
     settings={"encoder": f"two {ENCODER}; SimCLR one {SINGLE}", "steps": STEPS, "batch": f"{BATCH} + {BATCH}",
-              "independence_weight": 10, "widths": (COMMON, SALIENT)},
-    note="Margins were set before any run on this data. The salient part may keep what is common: its weight of 1,000 leaves "
-    "the independence term next to no pull on its network.",
+              "lr": RATE, "crops": "24 px of at least 40 % of the image", "independence_weight": 10, "widths": (COMMON, SALIENT)},
+    seeds=(1, 2, 3),
+    note="Margins were set before any run on this data. Rate, crops and number of steps were chosen with another seed on images "
+    "held out of the training part: with the paper's crops, from 20 % of the image, and a rate of 1e-3, 450 steps of 128 + 128 "
+    "told a digit from the salient part in 31 of 100. Of 1e-3 and 5e-3 the rate is SimCLR's better one too. The salient part may "
+    "keep what is common: its weight of 1,000 leaves the independence term next to no pull on its network.",
 )  # fmt: skip

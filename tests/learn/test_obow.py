@@ -331,33 +331,52 @@ def test_it_learns():
 # Collapse -----------------------------------------------------------------------------------------------------------
 
 
-def after(learner, net, image, batch, step=60):
-    net.perplexities[:] = torch.tensor([image, batch])
+def after(learner, net, image, batch, place=1.0, step=60):
+    net.perplexities[:], net.spread[:] = torch.tensor([image, batch]), place
     learner.after_step(net, Clock(step=step, total_steps=100))
 
 
 @pytest.mark.parametrize(
-    ("image", "batch", "sign"),
+    ("image", "batch", "place", "sign"),
     [
-        (22.0, 24.0, "every image holds nearly all words alike"),
-        (1.1, 9.0, "every image holds a single word"),
-        (1.1, 1.2, "every image holds a single word and all images hold the same word"),
+        (22.0, 24.0, 20.0, "every image holds nearly all words alike"),
+        (1.1, 9.0, 1.0, "every image holds a single word"),
+        (1.1, 1.2, 1.0, "every image holds a single word and all images hold the same word"),
     ],
 )
-def test_collapsed_targets_are_said_once(image, batch, sign):
+def test_collapsed_targets_are_said_once(image, batch, place, sign):
     learner = tiny()
     net = build(learner)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        after(learner, net, image, batch)  # the random words of the beginning are still there
+        after(learner, net, image, batch, place)  # the random words of the beginning are still there
         net.vocabularies[0].pushed.fill_(72)
         after(learner, net, 12.0, 20.0)  # healthy
-        after(learner, net, image, batch, step=61)  # not looked at
+        after(learner, net, 22.0, 24.0, 8.0)  # every word occurs somewhere, none everywhere
+        after(learner, net, image, batch, place, step=61)  # not looked at
     with pytest.warns(UserWarning, match=f"targets of stage3 look collapsed at step 60: {sign} .* 24 words"):
-        after(learner, net, image, batch)
+        after(learner, net, image, batch, place)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        after(learner, net, image, batch, step=80)
+        after(learner, net, image, batch, place, step=80)
+
+
+def test_few_words_are_no_collapse(images):
+    """With less words than locations every image holds every one; the alarm then asks single locations."""
+    learner = tiny(words=4, steps=20)
+    net = learner.fit(images).net_
+    image, batch = learner.perplexity_["stage3"].values()
+    assert image > 0.8 * 4
+    assert 1 <= float(net.spread[0]) < float(1 + 0.5 * (image - 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        after(learner, net, image, batch, float(net.spread[0]))
+        two = build(tiny(words=2))
+        two.vocabularies[0].pushed.fill_(72)
+        after(tiny(words=2), two, 1.4, 1.9, 1.1)  # 90 % of one word, of two
+        after(tiny(words=2), two, 2.0, 2.0, 1.3)
+    with pytest.warns(UserWarning, match="nearly all words alike"):
+        after(tiny(words=2), two, 2.0, 2.0, 1.9)
 
 
 def test_features_that_are_not_finite_are_named(images):

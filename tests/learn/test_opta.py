@@ -10,6 +10,8 @@ import nolabel
 from nolabel.assess.few_shot import few_shot_score
 from nolabel.learn.opta import OpTAClassifier, squared_distances, standardised
 
+pytestmark = pytest.mark.filterwarnings("ignore:how frequent each class is")
+
 
 def task(counts=(12, 12, 12), shots=1, spread=1.2, seed=0, width=12):
     """Examples and queries of Gaussian classes: Z, y, queries, truth."""
@@ -167,9 +169,26 @@ def test_save_load_clone(tmp_path, names):
         copy.predict(queries)
 
 
+def test_that_shares_are_estimated_is_said_once():
+    z, y, queries, _ = task()
+    classifier = OpTAClassifier()
+    with pytest.warns(
+        UserWarning, match="how frequent each class is .* is estimated .* set balanced=True .*(said once)"
+    ):
+        classifier.fit(z, y).predict(queries)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        classifier.predict(queries)
+        classifier.fit(z, y).predict_proba(queries)  # as over many episodes
+        for known in ({"balanced": True}, {"query_marginal": [1, 1, 1]}, {"passes": 0}):
+            OpTAClassifier(**known).fit(z, y).predict(queries)
+    with pytest.warns(UserWarning, match="is estimated"):
+        clone(classifier).fit(z, y).predict(queries)
+
+
 def test_bad_queries():
     z, y, queries, truth = task()
-    classifier = OpTAClassifier().fit(z, y)
+    classifier = OpTAClassifier(balanced=True).fit(z, y)
     with pytest.raises(ValueError, match="OpTA aligns to the query set, pass all queries together .*got 1 query"):
         classifier.predict(queries[:1])
     with pytest.warns(UserWarning, match="2 queries are fewer than the 3 classes"):

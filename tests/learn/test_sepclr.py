@@ -200,13 +200,15 @@ def test_salient_lengths_are_watched(data, fitted):
         return net
 
     learner.build = build
-    with pytest.warns(UserWarning, match=r"salient vectors of the target have grown to a length of .* lower training.lr"):
+    with pytest.warns(
+        UserWarning, match=r"salient vectors of the target have grown to a length of .* lower training.lr"
+    ):
         learner.fit(data)
 
 
 def test_one_bad_batch_moves_little(data):
     """The gradient is clipped to the recipe's bound before each step."""
-    learner = tiny(salient_weight=1e9, training=Training(steps=1, batch_size=16, optimiser="sgd", lr=1.0, warmup=0.0))
+    learner = tiny(salient_weight=1e9, training=Training(steps=1, batch_size=16, optimiser="sgd", lr=1e-4, warmup=0.0))
     before = {}
     usual = learner.build
 
@@ -219,7 +221,7 @@ def test_one_bad_batch_moves_little(data):
     learner.fit(data)
     assert learner.training_.clip == 5000.0
     moved = [(weight - before[name]).square().sum() for name, weight in learner.net_.named_parameters()]
-    assert float(torch.stack(moved).sum().sqrt().detach()) == pytest.approx(5000.0, rel=0.01)
+    assert float(torch.stack(moved).sum().sqrt().detach()) == pytest.approx(0.5, rel=0.01)
 
 
 def test_flags_say_the_same_as_two_collections(data, fitted):
@@ -295,7 +297,7 @@ def test_known_attributes_get_a_coordinate_each():
         ({"target": None}, r"both background \(0\) and target \(1\) images, got no target"),
         ({"target": scenes(1, True)[0]}, "target must have at least 2 images, got 1"),
         ({"background": scenes(9, True)[0]}, "training.batch_size=16 is above the 9 images of background: lower it"),
-        ({"background": np.zeros((0, 16, 16), np.uint8)}, "(?i)empty|no rows|no images|at least"),
+        ({"background": np.zeros((0, 16, 16), np.uint8)}, "no pixels in an array"),
         (
             {"background": np.zeros((40, 16, 16, 3), np.uint8) + np.arange(3, dtype=np.uint8)},
             "images of one shape, got",
@@ -360,7 +362,10 @@ def test_missing_pixels_are_refused(data):
         ({"salient_weight": -1.0}, "salient_weight must be at least 0"),
         ({"null_weight": float("inf")}, "null_weight must be at least 0, got inf"),
         ({"independence_weight_salient": -2.0}, "independence_weight_salient must be at least 0"),
-        ({"training": Training(steps=1, batch_size=1)}, "training.batch_size must be at least 2 images of each collection"),
+        (
+            {"training": Training(steps=1, batch_size=1)},
+            "training.batch_size must be at least 2 images of each collection",
+        ),
     ],
 )
 def test_bad_parameters(data, params, message):

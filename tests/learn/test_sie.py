@@ -9,7 +9,7 @@ from sklearn.exceptions import NotFittedError
 import nolabel
 from nolabel.assess.equivariance import ranks_of_targets
 from nolabel.data.poses import make_pose_views, pair_table, rotated_images
-from nolabel.learn.sie import SIE, ConcatenationPredictor, Hypernetwork, SplitHead
+from nolabel.learn.sie import SIE, ConcatenationPredictor, DeepHypernetwork, Hypernetwork, SplitHead
 from nolabel.ops.quaternions import relative_pose
 from nolabel.training import Training
 
@@ -109,6 +109,52 @@ def test_the_hypernetwork_is_linear_in_z_and_has_no_bias():
     angle = torch.tensor([0.3, 2.0])
     moved = turn(torch.tensor([[1.0, 0.0]] * 2), torch.stack([angle.cos(), angle.sin()], 1))
     torch.testing.assert_close(moved, torch.stack([angle.cos(), angle.sin()], 1))
+
+
+def test_the_deep_hypernetwork_by_hand():
+    """Both networks written out; ReLU between layers only; no bias; without hidden layers it is the linear one."""
+    torch.manual_seed(0)
+    predictor = DeepHypernetwork(5, 3, (4,), (6,))
+    x, z = torch.randn(7, 5), torch.randn(7, 3)
+    first, second = predictor.matrices
+    assert (first.shape, second.shape) == ((4, 6, 5), (4, 5, 6))
+    assert not [name for name, _ in predictor.named_parameters() if "bias" in name]
+    for i, moved in enumerate(predictor(x, z)):
+        code = (predictor.maker[0].weight @ z[i]).clamp(min=0)
+        hidden = (sum(code[a] * first[a] for a in range(4)) @ x[i]).clamp(min=0)
+        torch.testing.assert_close(moved, sum(code[a] * second[a] for a in range(4)) @ hidden)
+    assert predictor(x, torch.zeros(7, 3)).abs().max() == 0
+    plain = DeepHypernetwork(5, 3, (), ())
+    linear = Hypernetwork(5, 3)
+    with torch.no_grad():
+        linear.matrices.copy_(plain.matrices[0])
+    torch.testing.assert_close(plain(x, z), linear(x, z))
+
+
+@pytest.mark.parametrize("widths", [((), ()), ((64, 64), ()), ((64,), (64,))])
+def test_hypernetworks_begin_with_predictions_as_long_as_the_embeddings(widths):
+    torch.manual_seed(0)
+    x, z = torch.randn(200, 64), torch.nn.functional.normalize(torch.randn(200, 2), dim=1)
+    moved = DeepHypernetwork(64, 2, *widths)(x, z)
+    assert 0.7 < float((moved.norm(dim=1).mean() / x.norm(dim=1).mean()).detach()) < 1.4
+
+
+def test_the_deep_hypernetwork_learns_what_no_linear_one_can():
+    """One matrix that depends on z through |z_1|: a linear W(z) is of no use there, for it is odd."""
+    torch.manual_seed(0)
+    x, z = torch.randn(256, 4), torch.randn(256, 2)
+    target = z[:, :1].abs() * x.flip(1)
+    errors = {}
+    for name, predictor in (("linear", Hypernetwork(4, 2)), ("deep", DeepHypernetwork(4, 2, (16,), ()))):
+        optimiser = torch.optim.Adam(predictor.parameters(), 2e-2)
+        for _ in range(150):
+            optimiser.zero_grad()
+            loss = (predictor(x, z) - target).square().mean()
+            loss.backward()
+            optimiser.step()
+        errors[name] = float(loss.detach())
+    assert errors["linear"] > 0.5 * float(target.square().mean())
+    assert errors["deep"] < 0.1 * errors["linear"]
 
 
 def test_the_perceptron_can_pass_z_by():
@@ -211,6 +257,16 @@ def test_pairs_and_plain_numbers(digits):
     X1, X2 = digits[0][:20], digits[0][20:40]
     learner = tiny(group="vector", batch_size=8).fit(pair_table(X1, X2, rng.normal(size=(20, 3)), "vector"))
     assert learner.net_.predictor.matrices.shape[0] == 3
+    Z = rng.normal(size=(20, 3))
+    table = pair_table(X1, X2, Z, "vector")
+    pairs = tiny(group="vector", batch_size=8).fit((X1, X2), Z)  # the same, without the table
+    assert np.array_equal(pairs.transform(X1), tiny(group="vector", batch_size=8).fit(table).transform(X1))
+    with pytest.raises(ValueError, match=r"y must hold the transformation of each pair \(X1, X2\), got None"):
+        tiny(group="vector").fit((X1, X2))
+    with pytest.raises(ValueError, match=r"a table of views or a pair of arrays \(X1, X2\), got 3 of them"):
+        tiny(group="vector").fit((X1, X2, X2), Z)
+    with pytest.raises(ValueError, match="Z must have one row a pair, got 19 rows for 20 pairs"):
+        tiny(group="vector").fit((X1, X2), Z[:19])
     table = {"image": digits[0][:40], "object": np.repeat(np.arange(20), 2), "pose": rng.normal(size=40)}
     assert tiny(batch_size=8).fit(table).net_.predictor.matrices.shape[0] == 2  # a column of bare angles
 
@@ -262,6 +318,10 @@ def test_saved_and_loaded(fitted, table, tmp_path):
     mlp = tiny(predictor="mlp").fit(table)
     again = nolabel.load(mlp.save(tmp_path / "mlp"))
     assert np.array_equal(again.predict_equi(e, Z), mlp.predict_equi(e, Z))
+    deep = tiny(predictor="deep_hypernetwork", maker_widths=(8,), made_widths=(12,)).fit(table)
+    again = nolabel.load(deep.save(tmp_path / "deep"))
+    assert np.array_equal(again.predict_equi(e, Z), deep.predict_equi(e, Z))
+    assert [tuple(m.shape) for m in again.net_.predictor.matrices] == [(8, 12, 6), (8, 6, 12)]
 
 
 def test_seed_clone_and_names_of_objects(fitted, table):
@@ -316,7 +376,9 @@ def change(table, **columns):
         ({"equi_fraction": 0.0}, "equi_fraction must lie between 0 and 1, got 0.0"),
         ({"equi_fraction": 1.0}, "equi_fraction must lie between 0 and 1, got 1.0"),
         ({"equi_fraction": 0.001}, "equi_fraction=0.001 leaves one half of 64 numbers empty"),
-        ({"predictor": "deep"}, "predictor must be one of hypernetwork, mlp, got 'deep'"),
+        ({"predictor": "deep"}, "predictor must be one of hypernetwork, deep_hypernetwork, mlp, got 'deep'"),
+        ({"maker_widths": 8}, "maker_widths must be a tuple of whole numbers of at least 1, got 8"),
+        ({"made_widths": (0,)}, r"made_widths must be a tuple of whole numbers of at least 1, got \(0,\)"),
         ({"group": "se3"}, "group must be one of so3, so2, vector, got 'se3'"),
         ({"group": "so3"}, r"pose must hold 4 or more numbers a row \(group 'so3'\), got float64 of shape \(160, 1\)"),
         ({"covariance": -1.0}, "must be 0 or above, got 10.0, 0.45, 10.0, -1.0"),

@@ -5,7 +5,14 @@ import torch
 from torch.nn.functional import one_hot
 
 import nolabel.objectives.words as module
-from nolabel.objectives.words import bag_of_words, nearest_distance, perplexity, soft_codes, word_prediction
+from nolabel.objectives.words import (
+    bag_of_words,
+    location_perplexity,
+    nearest_distance,
+    perplexity,
+    soft_codes,
+    word_prediction,
+)
 
 
 def made(b=4, c=5, side=3, k=7, seed=0):
@@ -60,6 +67,23 @@ def test_hard_codes_are_the_limit_of_soft_ones():
     torch.testing.assert_close(bag_of_words(maps, words, 1.0, inverse_temperature=1e6), hard)
     distances = torch.rand(3, 4)
     assert torch.equal(soft_codes(distances, 1.0, inverse_temperature=None), one_hot(distances.argmin(1), 4).float())
+
+
+@pytest.mark.parametrize("cached", [1, 2**19])
+def test_spread_of_single_locations(cached, monkeypatch):
+    """The mean over locations of each code's perplexity, however many images are coded at a time."""
+    monkeypatch.setattr(module, "CACHED", cached)
+    maps, words = made()
+    codes = [slow_bags(maps[:, :, y : y + 1, x : x + 1], words, 0.7, 3.0, "max") for y in range(3) for x in range(3)]
+    expected = perplexity(torch.cat(codes)).mean()
+    torch.testing.assert_close(
+        location_perplexity(maps, words, 0.7, inverse_temperature=3.0), expected, rtol=1e-4, atol=1e-5
+    )
+    assert location_perplexity(maps, words, 0.7, inverse_temperature=None) == 1
+    same = words[:1].expand(7, 5)
+    torch.testing.assert_close(location_perplexity(maps, same, 0.7), torch.tensor(7.0))
+    with pytest.raises(ValueError, match="words must be"):
+        location_perplexity(maps, words[:, :4], 1.0)
 
 
 def test_order_of_locations_images_and_words():

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, normalize
 
 from nolabel.encoders import projection_head
-from nolabel.objectives.words import bag_of_words, nearest_distance, perplexity, word_prediction
+from nolabel.objectives.words import bag_of_words, location_perplexity, nearest_distance, perplexity, word_prediction
 from nolabel.training import (
     Clock,
     FeatureQueue,
@@ -46,8 +46,10 @@ QUEUED = {"local_average": 5, "location": 3, "global_average": 3}
 #: How fast the running scale of the distances follows, and where it begins.
 FOLLOW, FIRST_SCALE, LEAST_SCALE = 0.01, 0.5, 1e-8
 
-#: Steps between two looks at the targets; shares and numbers of words at which they have collapsed.
-LOOK_EVERY, ALL_WORDS, ONE_WORD = 20, 0.8, 1.5
+#: Steps between two looks at the targets, and when they have collapsed: bags that hold more than a share of all words while
+#: a single location is spread over as large a part of its bag (few words are all in every image, but not in every place);
+#: or bags of hardly more than one word, 1.5 of 512, whose entropy is below this share of the largest.
+LOOK_EVERY, ALL_WORDS, EVERYWHERE, ONE_WORD = 20, 0.8, 0.5, 0.065
 
 
 def without_border(maps: Tensor) -> Tensor:
@@ -79,7 +81,8 @@ class OBoW(ImageLearner):
     Parameters
     ----------
     encoder : name or ``nn.Module`` with stages; its last map should be fine
-    words : number K of words at each level; 512 to 2048 for small data, the paper's is 8192
+    words : number K of words at each level; 512 to 2048 for small data, the paper's is 8192. Where they are no more than the
+        locations of a map, nearly every image holds nearly every word and there is little to predict
     levels : stages of the encoder whose maps give words; ``None`` is the last. Two, such as ``("stage2", "stage3")``, are
         the paper's full version
     inverse_temperature : of the codes, 10 (ResNet-18) or 15 (ResNet-50) in the paper; ``None`` for the nearest word alone
@@ -163,6 +166,7 @@ class OBoW(ImageLearner):
             queue.push(torch.randn(self.words, width).clamp(min=0))  # as sparse as features behind a ReLU
         net.register_buffer("scales", torch.full((len(widths),), FIRST_SCALE))
         net.register_buffer("perplexities", torch.zeros(len(widths), 2))  # of an image's target, of a batch's mean
+        net.register_buffer("spread", torch.zeros(len(widths)), persistent=False)  # of a location, when last looked at
         net.step, net.warned = 0, False
         return net
 
@@ -222,6 +226,8 @@ class OBoW(ImageLearner):
         target = self._bags(net, level, inner)
         mean = gather(target.mean(dim=0, keepdim=True)).mean(dim=0)
         net.perplexities[level] = torch.stack([perplexity(target).mean(), perplexity(mean)])
+        if (net.step + 1) % LOOK_EVERY == 0:
+            net.spread[level] = location_perplexity(inner, words, scale, inverse_temperature=self.inverse_temperature)
         return target
 
     def _bags(self, net: Any, level: int, inner: Tensor) -> Tensor:
@@ -237,11 +243,13 @@ class OBoW(ImageLearner):
         """Warn once if the targets say nothing; the loss does not tell, it falls in a collapse and rises in health."""
         if net.warned or clock.step % LOOK_EVERY or int(net.vocabularies[0].pushed) < 3 * self.words:
             return  # the random words of the beginning have not been replaced twice
-        for level, (image, batch) in self._perplexities(net).items():
+        one_word = self.words**ONE_WORD
+        for (level, (image, batch)), place in zip(self._perplexities(net).items(), net.spread.tolist(), strict=True):
+            everywhere = place - 1 > EVERYWHERE * (image - 1)
             signs = {
-                "every image holds nearly all words alike": image > ALL_WORDS * self.words,
-                "every image holds a single word": image < ONE_WORD,
-                "all images hold the same word": batch < ONE_WORD,
+                "every image holds nearly all words alike": image > ALL_WORDS * self.words and everywhere,
+                "every image holds a single word": image < one_word,
+                "all images hold the same word": batch < one_word,
             }
             found = [sign for sign, seen in signs.items() if seen]
             if found and not net.warned:

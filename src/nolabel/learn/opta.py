@@ -58,6 +58,9 @@ class OpTAClassifier(Estimator):
     Use it with one to five labelled vectors a class and tens of queries or more. Do not use it for single queries, nor where
     one class outnumbers the others many times: ``passes=0`` is the plain prototype classifier.
 
+    Unless `balanced` or `query_marginal` says how frequent the classes are among the queries, the shares are estimated from
+    the queries, and a warning says so once for each classifier.
+
     Parameters
     ----------
     epsilon : softness of the plan, in units of the largest cost
@@ -87,6 +90,7 @@ class OpTAClassifier(Estimator):
     """
 
     columns = ("vector",)
+    _told = False  # that the shares are estimated
 
     def __init__(
         self,
@@ -181,6 +185,13 @@ class OpTAClassifier(Estimator):
             )
         shares = None if self.query_marginal is None else torch.as_tensor(self.query_marginal, dtype=torch.float64)
         price = None if self.balanced or shares is not None else self.relaxation
+        if passes and price is not None and not self._told:
+            self._told = True
+            warnings.warn(
+                "how frequent each class is among the queries is estimated from them, for nothing was said about it: set "
+                "balanced=True if all are equally frequent, or query_marginal to the known shares (said once)",
+                stacklevel=4,
+            )
         for _ in range(int(passes)):
             cost = squared_distances(queries, prototypes)  # (q, c)
             relative = torch.from_numpy(cost / cost.max())

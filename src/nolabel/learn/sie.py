@@ -14,16 +14,18 @@ does not repeat the other:
 
 Garrido, Najman & LeCun, "Self-supervised learning of split invariant equivariant representations", ICML 2023,
 arXiv:2302.10283. Difference: quaternions are given the sign with w >= 0, for q and -q are one rotation but W(-q) = -W(q).
+Their deeper variants, a perceptron that makes W and a made network of several layers, are ``deep_hypernetwork``.
 """
 
 import warnings
-from typing import Any
+from itertools import pairwise
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nolabel.data.poses import checked_poses, checked_transformations, require_variety
+from nolabel.data.poses import checked_poses, checked_transformations, pair_table, require_variety
 from nolabel.encoders import projection_head
 from nolabel.objectives import covariance_loss, invariance_loss, variance_loss
 from nolabel.ops.pairs import pair_rows
@@ -70,6 +72,40 @@ class Hypernetwork(nn.Module):
         return (z[:, :, None] * moved).sum(dim=1)
 
 
+class DeepHypernetwork(nn.Module):
+    """A perceptron made from z by another, applied to x: ReLU between the layers of both, without bias.
+
+    Parameters
+    ----------
+    dim : width of x and of the result
+    transformation : width of z
+    maker : hidden widths of the network that makes the weights; none makes them linear in z
+    made : hidden widths of the network it makes; none makes one matrix
+    """
+
+    def __init__(self, dim: int, transformation: int, maker: tuple[int, ...], made: tuple[int, ...]) -> None:
+        super().__init__()
+        steps = [nn.Linear(i, o, bias=False) for i, o in pairwise((transformation, *maker))]
+        self.maker = nn.ModuleList(steps)
+        code = (transformation, *maker)[-1]
+        widths = (dim, *made, dim)
+        self.matrices = nn.ParameterList(torch.empty(code, o, i) for i, o in pairwise(widths))
+        for step in steps:  # lengths are kept, as in `Hypernetwork`
+            nn.init.kaiming_normal_(step.weight, mode="fan_out", nonlinearity="relu")
+        for number, matrices in enumerate(self.matrices):
+            gain = 6 if number < len(made) else 3
+            nn.init.uniform_(matrices, -((gain / widths[number + 1]) ** 0.5), (gain / widths[number + 1]) ** 0.5)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        for layer in self.maker:
+            z = layer(z).relu()  # (n, code)
+        for number, matrices in enumerate(self.matrices):
+            if number:
+                x = x.relu()
+            x = (z[:, :, None] * torch.einsum("aoi,ni->nao", matrices, x)).sum(dim=1)
+        return x
+
+
 class ConcatenationPredictor(nn.Module):
     """A perceptron on (x, z), which can learn to pass z by: the ablation."""
 
@@ -82,7 +118,7 @@ class ConcatenationPredictor(nn.Module):
         return moved
 
 
-PREDICTORS = {"hypernetwork": Hypernetwork, "mlp": ConcatenationPredictor}
+PREDICTORS = ("hypernetwork", "deep_hypernetwork", "mlp")
 
 
 class SIE(ImageLearner):
@@ -98,7 +134,11 @@ class SIE(ImageLearner):
     equi_fraction : share of the representation's width that is equivariant
     group : how `pose` is written: ``so3`` (unit quaternion x, y, z, w), ``so2`` (angle in radians) or ``vector``; further
         numbers in a row, such as the hue of the light, count by their difference
-    predictor : ``hypernetwork``, or ``mlp`` on the concatenation (the ablation, which may learn to ignore the pose)
+    predictor : ``hypernetwork``; ``deep_hypernetwork``, for transformations that no matrix linear in them can follow, without
+        the guarantee that the pose cannot be ignored; or ``mlp`` on the concatenation (the ablation, which may ignore it)
+    maker_widths : hidden widths of the network by which a deep hypernetwork makes weights; none: linear. The authors' code
+        has two of the width of a transformation
+    made_widths : hidden widths of the network that a deep hypernetwork makes; none: one matrix
     projection : hidden and output width of each half's expander; the paper's is (1024, 1024)
     invariance : weight of the agreement of the halves
     equivariance : weight of the prediction, as a share of `invariance`
@@ -114,8 +154,8 @@ class SIE(ImageLearner):
     Notes
     -----
     `fit` takes a table with one row a view: ``image``, ``object``, ``pose``. Views of an object are paired afresh each epoch.
-    `nolabel.data.poses` makes such tables: `pair_table` from pairs (X1, X2, Z), `make_pose_views` and `rotated_images` for
-    trials.
+    It also takes ready-made pairs, ``fit((X1, X2), Z)``, see `nolabel.data.poses.pair_table`; `make_pose_views` and
+    `rotated_images` there make tables for trials.
 
     Examples
     --------
@@ -138,6 +178,8 @@ class SIE(ImageLearner):
         equi_fraction: float = 0.5,
         group: str = "so3",
         predictor: str = "hypernetwork",
+        maker_widths: tuple[int, ...] = (32, 32),
+        made_widths: tuple[int, ...] = (),
         projection: tuple[int, int] = (128, 128),
         invariance: float = 10.0,
         equivariance: float = 0.45,
@@ -151,6 +193,8 @@ class SIE(ImageLearner):
         self.equi_fraction = equi_fraction
         self.group = group
         self.predictor = predictor
+        self.maker_widths = maker_widths
+        self.made_widths = made_widths
         self.projection = projection
         self.invariance = invariance
         self.equivariance = equivariance
@@ -159,6 +203,16 @@ class SIE(ImageLearner):
         self.predictor_variance = predictor_variance
         self.image_size = image_size
         self.training = training
+
+    def fit(self, X: Any, y: Any = None, **options: Any) -> Self:
+        """As `Learner.fit`, from a table of views, or from pairs of images (X1, X2) and the transformation of each, `y`."""
+        if not isinstance(X, tuple):
+            return super().fit(X, y, **options)
+        if len(X) != 2:
+            raise ValueError(f"X must be a table of views or a pair of arrays (X1, X2), got {len(X)} of them")
+        if y is None:
+            raise ValueError("y must hold the transformation of each pair (X1, X2), got None")
+        return super().fit(pair_table(*X, y, self.group), **options)
 
     def prepare(self, source: Any, folder: Any) -> None:
         self._check()
@@ -204,8 +258,13 @@ class SIE(ImageLearner):
         self.split_ = (net.encoder.dim - equi, equi)
         hidden, out = self.projection
         net.head = SplitHead(self.split_, hidden, out)
-        net.predictor = PREDICTORS[self.predictor](out, self._transformation_width(example["pose"]))
+        net.predictor = self._make_predictor(out, self._transformation_width(example["pose"]))
         return net
+
+    def _make_predictor(self, dim: int, transformation: int) -> nn.Module:
+        if self.predictor == "deep_hypernetwork":
+            return DeepHypernetwork(dim, transformation, tuple(self.maker_widths), tuple(self.made_widths))
+        return (Hypernetwork if self.predictor == "hypernetwork" else ConcatenationPredictor)(dim, transformation)
 
     def views(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         images = batch["image"].float() / 255.0
@@ -302,6 +361,10 @@ class SIE(ImageLearner):
             raise ValueError(f"equi_fraction must lie between 0 and 1, got {self.equi_fraction}")
         if self.predictor not in PREDICTORS:
             raise ValueError(f"predictor must be one of {', '.join(PREDICTORS)}, got {self.predictor!r}")
+        for name in ("maker_widths", "made_widths"):
+            widths = getattr(self, name)
+            if not isinstance(widths, tuple | list) or not all(isinstance(w, int) and w > 0 for w in widths):
+                raise ValueError(f"{name} must be a tuple of whole numbers of at least 1, got {widths!r}")
         weights = self.invariance, self.equivariance, self.variance, self.covariance
         if min(weights) < 0:
             names = "invariance, equivariance, variance and covariance"

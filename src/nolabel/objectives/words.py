@@ -143,6 +143,41 @@ def bag_of_words(
     return bag / bag.sum(dim=1, keepdim=True)
 
 
+@torch.no_grad()
+def location_perplexity(
+    maps: Float[Tensor, "b c h w"],
+    words: Float[Tensor, "k c"],
+    scale: Tensor | float,
+    *,
+    inverse_temperature: float | None = 10.0,
+) -> Float[Tensor, ""]:
+    """Return over how many words the code of a single location is spread, on average: 1 to k.
+
+    A bag of few words holds nearly all of them because an image has many locations; this tells whether each of them does.
+
+    Parameters
+    ----------
+    maps, words, scale, inverse_temperature : as in `bag_of_words`.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, a scale or inverse temperature not above 0.
+
+    Examples
+    --------
+    >>> maps, words = torch.tensor([0.0, 0.5]).view(1, 1, 1, 2), torch.tensor([[0.0], [1.0]])
+    >>> location_perplexity(maps, words, 1.0, inverse_temperature=100.0)  # one word, and half of each of two
+    tensor(1.5000)
+    """
+    _check(maps, words)
+    spread = [
+        perplexity(soft_codes(distances, scale, inverse_temperature=inverse_temperature)).sum()
+        for distances in _distances(maps, words)
+    ]
+    return torch.stack(spread).sum() / (len(maps) * maps.shape[2] * maps.shape[3])
+
+
 def word_prediction(logits: Float[Tensor, "*crops b k"], target: Float[Tensor, "b k"]) -> Float[Tensor, ""]:
     """Return OBoW's loss: the mean divergence KL(target || softmax(logits)) of predicted bags of words.
 
