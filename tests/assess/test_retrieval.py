@@ -41,6 +41,29 @@ def test_full_rankings_agree_with_scikit_learn(k):
     assert mean_average_precision(ranked, relevant) == pytest.approx(precision)
 
 
+def test_agrees_with_trec_eval():
+    """The evaluator of TREC, on rankings of different lengths with graded, missing and unjudged documents."""
+    trec = pytest.importorskip("pytrec_eval")
+    rng = np.random.default_rng(0)
+    ranked, relevant = [], []
+    for _ in range(30):
+        names = [f"d{number}" for number in rng.permutation(60)]
+        ranked.append(names[: rng.integers(1, 40)])
+        relevant.append({name: float(grade) for name, grade in zip(names[::3], rng.integers(0, 4, 20), strict=True)})
+        relevant[-1]["never ranked"] = 2.0
+    judged = {str(row): {name: int(grade) for name, grade in one.items()} for row, one in enumerate(relevant)}
+    found = {str(row): {name: -float(rank) for rank, name in enumerate(ids)} for row, ids in enumerate(ranked)}
+    names = {"ndcg_cut.10", "ndcg", "map", "recip_rank", "recall.10", "success.10"}
+    scores = trec.RelevanceEvaluator(judged, names).evaluate(found)
+    expected = {name: np.mean([one[name] for one in scores.values()]) for name in scores["0"]}
+    assert ndcg(ranked, relevant, 10) == pytest.approx(expected["ndcg_cut_10"])
+    assert ndcg(ranked, relevant, None) == pytest.approx(expected["ndcg"])
+    assert mean_average_precision(ranked, relevant) == pytest.approx(expected["map"])
+    assert mrr(ranked, relevant) == pytest.approx(expected["recip_rank"])
+    assert recall_at_k(ranked, relevant, 10) == pytest.approx(expected["recall_10"])
+    assert hit_rate(ranked, relevant, 10) == pytest.approx(expected["success_10"])
+
+
 def test_a_perfect_ranking_scores_one_and_a_useless_or_empty_one_zero():
     for measure in (mrr, mean_average_precision, ndcg):
         assert measure([[1, 2, 3]], [[1, 2]]) == pytest.approx(1)

@@ -143,7 +143,7 @@ BAD = {
     "NaN array": (["learn", "{tmp}/nan.npy"], "row 3"),
     "big batch": (["learn", "{photos}", "--batch-size", "1000"], "batch_size=1000 is above the 64 rows"),
     "zero epochs": (["learn", "{photos}", "--epochs", "0"], "epochs must be a whole number of at least 1"),
-    "texts": (["learn", "{tmp}/texts.csv"], "no column 'image'"),
+    "texts": (["learn", "{tmp}/texts.csv", "--method", "simclr"], "needs a column 'image'"),
     "no run": (["search", "{tmp}/norun", "id:0"], "no run folder"),
     "not a run": (["search", "{tmp}/empty", "id:0"], "not a finished run folder"),
     "no query": (["search", "{learned}", "{tmp}/no.png"], "no image file"),

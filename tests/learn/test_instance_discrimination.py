@@ -221,6 +221,12 @@ def test_bad_input(params, message, images):
     assert "\n" not in str(caught.value)
 
 
+def test_views_of_one_style_are_warned_of(images):
+    """Batch norm would remove the style of the only view of a step."""
+    with pytest.warns(UserWarning, match="InstanceDiscrimination passes views through its encoder one at a time"):
+        tiny(augment="bss").fit(images)
+
+
 def test_a_source_without_row_numbers_is_refused():
     with pytest.raises(ValueError, match="row numbers under 'row' for the bank, got image"):
         tiny().build({"image": torch.zeros(2, 1, 16, 16)})

@@ -371,6 +371,15 @@ def test_images_without_pairs_are_said_once(images):
     assert "of the images of a batch have no positive pair at step 1: enlarge the crops" in said[0]
 
 
+def test_views_of_one_style_are_warned_of(images):
+    """Batch norm would remove the style of each view, which passes alone."""
+    with pytest.warns(UserWarning, match="PixPro passes views through its encoder one at a time: batch norm"):
+        tiny(steps=1, augment=Augment(style="batch")).fit(images)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tiny(steps=1, augment=Augment(style="image", area=(0.5, 1.0))).fit(images)
+
+
 def test_a_healthy_run_says_nothing(images):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

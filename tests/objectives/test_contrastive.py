@@ -63,6 +63,19 @@ def test_a_collapse_costs_the_logarithm_of_the_candidates():
     assert float(info_nce(z, z, negatives=torch.ones(20, 3))) == pytest.approx(math.log(21), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"hard_fraction": 0.5}, {"negatives": vectors(9, seed=3)}, {"symmetric": True}]
+)
+def test_reductions_of_the_losses_of_the_queries(options):
+    queries, keys = vectors(7, seed=1), vectors(7, seed=2)
+    each = info_nce(queries, keys, reduction="none", **options)
+    assert each.shape == (14 if options.get("symmetric") else 7,)
+    assert float(info_nce(queries, keys, **options)) == pytest.approx(float(each.mean()))
+    assert float(info_nce(queries, keys, reduction="sum", **options)) == pytest.approx(float(each.sum()))
+    swapped = info_nce(queries.flip(0), keys.flip(0), reduction="none", **options)
+    torch.testing.assert_close(swapped[:7], each[:7].flip(0))
+
+
 def test_swapping_views_scaling_rows_and_permuting_pairs_do_not_matter():
     z1, z2 = vectors(9, seed=1), vectors(9, seed=2)
     order = torch.randperm(9, generator=torch.Generator().manual_seed(3))
@@ -298,6 +311,7 @@ def test_not_a_number_is_not_hidden():
         (lambda z: nt_xent(z, z, hard_fraction=0.0), r"hard_fraction must lie in \(0, 1\], got 0.0"),
         (lambda z: info_nce(z, z, hard_fraction=1.5), r"hard_fraction must lie in \(0, 1\], got 1.5"),
         (lambda z: simple_contrastive(z, z, hard_fraction=-1), r"hard_fraction must lie in \(0, 1\], got -1"),
+        (lambda z: info_nce(z, z, reduction="max"), "reduction must be 'mean', 'sum' or 'none', got 'max'"),
         (lambda z: nt_xent(z, z, negatives="other"), "negatives must be 'all' or 'same_view', got 'other'"),
         (lambda z: nt_xent(z, z, negatives="same_view", temperature=0.0), "temperature must be above 0, got 0.0"),
         (lambda z: info_nce(z, z, hard_fraction=0.5, temperature=0.0), "temperature must be above 0, got 0.0"),

@@ -206,9 +206,9 @@ def test_paths(tmp_path):
     lancedb.connect(tmp_path).create_table("foreign", pa.table({"a": [1]}))
     with pytest.raises(ValueError, match=r"is a Lance data set, but not an index made by nolabel$"):
         Index(tmp_path / "foreign.lance")
-    newer = pa.schema([pa.field("id", pa.int64())], metadata={"nolabel.format": "2"})
+    newer = pa.schema([pa.field("id", pa.int64())], metadata={"nolabel.format": "3"})
     lancedb.connect(tmp_path).create_table("newer", schema=newer)
-    with pytest.raises(ValueError, match=r"has index format 2, but this nolabel reads up to 1$"):
+    with pytest.raises(ValueError, match=r"has index format 3, but this nolabel reads up to 2$"):
         Index(tmp_path / "newer.lance")
     Index.create(tmp_path / "made", 2)
     with pytest.raises(FileExistsError, match=r"^path: .*index.lance exists already$"):

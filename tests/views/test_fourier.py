@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+import nolabel
+from nolabel.learn import SimCLR
+from nolabel.training import Training
+from nolabel.views import Augment
 from nolabel.views.fourier import AREA, BatchStyleStandardize, fourier_style
 
 
@@ -95,7 +99,7 @@ def test_result_is_clipped_and_gradients_flow() -> None:
 def test_a_view_has_one_style_and_another_has_another() -> None:
     """With the whole spectrum taken, every image of a view has the same amplitudes, those of one row of the batch."""
     images = photos(6, 1)
-    step = BatchStyleStandardize(area=(1.0, 1.0))
+    step = BatchStyleStandardize(area=(1.0, 1.0), jitter=None)
     own = torch.fft.rfft2(images).abs()
     rows = set()
     for view in step.views(images, 5, seeded()):
@@ -109,20 +113,21 @@ def test_a_view_has_one_style_and_another_has_another() -> None:
 
 def test_given_styles() -> None:
     images, look, generator = photos(5), photos(1, seed=8)[0], seeded()
-    torch.testing.assert_close(
-        BatchStyleStandardize((0.2, 0.2), look)(images, generator), fourier_style(images, look[None], 0.2)
-    )
-    fourth = BatchStyleStandardize((0.2, 0.2), 3)(images, generator)
+
+    def with_style(style, given):
+        return BatchStyleStandardize((0.2, 0.2), style, jitter=None)(given, generator)
+
+    torch.testing.assert_close(with_style(look, images), fourier_style(images, look[None], 0.2))
+    fourth = with_style(3, images)
     torch.testing.assert_close(fourth, fourier_style(images, images[3:4], 0.2))
     torch.testing.assert_close(fourth[3], images[3], atol=1e-6, rtol=0)
-    single = BatchStyleStandardize((0.2, 0.2), look)(images[:1], generator)  # nothing to borrow is needed
+    single = with_style(look, images[:1])  # nothing to borrow is needed
     torch.testing.assert_close(single, fourier_style(images[:1], look[None], 0.2))
-    as_list = BatchStyleStandardize((0.2, 0.2), 3)(list(images), generator)
-    assert torch.equal(as_list, fourth)
+    assert torch.equal(with_style(3, list(images)), fourth)
 
 
 def test_area_is_drawn_once_a_view_within_its_bounds_and_follows_the_generator() -> None:
-    images, step = photos(4, 1, 32, 32), BatchStyleStandardize(style=0)
+    images, step = photos(4, 1, 32, 32), BatchStyleStandardize(style=0, jitter=None)
     content, look = torch.fft.rfft2(images).abs(), torch.fft.rfft2(images[:1]).abs()
     reaches = set()
     for view in step.views(images, 12, seeded()):
@@ -135,6 +140,80 @@ def test_area_is_drawn_once_a_view_within_its_bounds_and_follows_the_generator()
     assert len(reaches) > 2
     first, again = (BatchStyleStandardize()(images, seeded(2)) for _ in range(2))
     assert torch.equal(first, again)
+
+
+def test_jitter_is_one_for_the_batch_or_each_images_own() -> None:
+    """Copies of one image stay copies of each other in the first case alone; across views both change."""
+    copies = photos(1).expand(8, -1, -1, -1)
+    for jitter, alike in (("batch", True), ("image", False), (None, True)):
+        views = BatchStyleStandardize(style=0, jitter=jitter).views(copies, 6, seeded())
+        spread = [float((view - view[:1]).abs().max()) for view in views]
+        assert (max(spread) < 1e-5) == alike
+        changed = max(float((view - copies).abs().max()) for view in views)
+        assert (changed > 0.02) == (jitter is not None)  # the style is the images' own
+
+
+def test_a_share_of_the_views_takes_a_look() -> None:
+    images = photos(4)
+    step = BatchStyleStandardize(style=photos(1, seed=8)[0] + 0.2, p=0.5, jitter=None)
+    taken = [bool((view - images).abs().max() > 1e-3) for view in step.views(images, 40, seeded())]
+    assert 8 < sum(taken) < 32
+    never = BatchStyleStandardize(p=0.0, jitter=None)
+    assert torch.equal(never(images, seeded()), images)
+
+
+def test_exchange_before_or_after_the_geometry() -> None:
+    """Cropping to the left half: what is borrowed is the look of the whole row, or of its left half."""
+    images = photos(3, 1)
+    images[1, :, :, 8:] += 0.3
+
+    def left(batch, generator):
+        return batch[..., :8]
+
+    settings = {"area": (0.2, 0.2), "style": 1, "jitter": None, "geometry": left}
+    before = BatchStyleStandardize(where="before", **settings)(images, seeded())
+    torch.testing.assert_close(before, fourier_style(images, images[1:2], 0.2)[..., :8])
+    after = BatchStyleStandardize(where="after", **settings)(images, seeded())
+    torch.testing.assert_close(after, fourier_style(images[..., :8], images[1:2, ..., :8], 0.2))
+    assert (before[0].mean() - after[0].mean()).abs() > 0.05
+
+
+def test_without_clipping_pixels_may_lie_anywhere() -> None:
+    """A spectrum scales with its image, and each coefficient keeps its own sign, the mean too."""
+    images, style = photos(3), photos(1, seed=8)
+    wide = fourier_style(images * 8, style * 8, 0.3, clip=False)
+    torch.testing.assert_close(wide, 8 * fourier_style(images, style, 0.3), atol=1e-5, rtol=0)
+    assert wide.max() > 1
+    negative = fourier_style(-images, style, 0.3, clip=False)
+    torch.testing.assert_close(negative, -fourier_style(images, style, 0.3), atol=1e-5, rtol=0)
+    steep = torch.stack([torch.cat([torch.zeros(3, 16, 8), torch.ones(3, 16, 8)], 2)] * 2)
+    dark = style - 0.4
+    assert fourier_style(steep, dark, 0.3, clip=False).min() < -0.01
+    assert fourier_style(steep, dark, 0.3).min() >= 0
+    step = BatchStyleStandardize(area=(0.3, 0.3), style=style[0] * 8, jitter=None, clip=False)
+    torch.testing.assert_close(step(images * 8, seeded()), wide)
+
+
+def test_other_integers_are_converted_and_said() -> None:
+    as_bytes = (photos(2) * 255).round().to(torch.uint8)
+    for dtype in (torch.int64, torch.int16):
+        with pytest.warns(UserWarning, match=f"images: {dtype} pixels are taken as 0 to 255"):
+            got = fourier_style(as_bytes.to(dtype), photos(1), 0.1)
+        assert torch.equal(got, fourier_style(as_bytes, photos(1), 0.1))
+    with pytest.raises(ValueError, match="images: integer pixels must lie from 0 to 255, got 0 to 300"):
+        fourier_style(torch.tensor([0, 300]).view(2, 1, 1, 1), photos(1, 1, 1, 1), 0.1)
+    with pytest.raises(TypeError, match=r"uint8 or floating in \[0, 1\], got torch.bool"):
+        fourier_style(torch.ones(2, 1, 4, 4, dtype=torch.bool), photos(1, 1, 4, 4), 0.1)
+
+
+def test_as_views_of_a_learner_it_is_saved_with_it(digits, tmp_path) -> None:
+    look = BatchStyleStandardize(geometry=Augment(16, jitter_p=0.0, grey_p=0.0, flip_p=0.0), where="before")
+    training = Training(steps=2, batch_size=16)
+    learner = SimCLR("resnet10-x0.125", augment=look, negatives="same_view", image_size=16, training=training)
+    learner.fit(digits[0][:48]).save(tmp_path)
+    loaded = nolabel.load(tmp_path)
+    assert loaded.augment == look
+    assert np.array_equal(loaded.transform(digits[0][:48]), learner.transform(digits[0][:48]))
 
 
 @pytest.mark.parametrize(
@@ -157,6 +236,18 @@ def test_area_is_drawn_once_a_view_within_its_bounds_and_follows_the_generator()
         (lambda: BatchStyleStandardize(area=(0.0, 0.2)), "area must be"),
         (lambda: BatchStyleStandardize(area=(0.2, 1.2)), "area must be"),
         (lambda: BatchStyleStandardize(style="any"), "style must be 'random', a row number or an image"),
+        (lambda: BatchStyleStandardize(p=1.5), r"p must be a probability in \[0, 1\], got 1.5"),
+        (lambda: BatchStyleStandardize(jitter="view"), "jitter must be 'batch', 'image' or None, got 'view'"),
+        (lambda: BatchStyleStandardize(where="inside"), "where must be 'after' or 'before', got 'inside'"),
+        (lambda: BatchStyleStandardize(clip=False), "clip must be True with jitter='batch'"),
+        (
+            lambda: fourier_style(torch.full((2, 1, 4, 4), torch.nan), photos(1, 1, 4, 4), 0.1, clip=False),
+            "images must be finite, got NaN or infinity",
+        ),
+        (
+            lambda: BatchStyleStandardize(geometry=lambda x, g: x * 9)(photos(2), seeded()),
+            r"what geometry returns: floating images must lie in \[0, 1\]",
+        ),
         (lambda: BatchStyleStandardize()(photos(1), seeded()), "at least 2 images to borrow a style from, got 1"),
         (lambda: BatchStyleStandardize(style=4)(photos(4), seeded()), "style must be a row from 0 to 3, got 4"),
         (
@@ -173,8 +264,3 @@ def test_bad_input(call, message) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         call()
     assert not re.search("\n", str(caught.value))
-
-
-def test_other_integers_are_refused() -> None:
-    with pytest.raises(TypeError, match="uint8 or floating"):
-        fourier_style(torch.ones(2, 1, 4, 4, dtype=torch.int64), photos(1, 1, 4, 4), 0.1)

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "clusters": ["ClusterScores", "ari", "cluster_scores", "cluster_stability", "clustering_accuracy", "nmi"],
+        "codes": ["CodeReport", "code_report"],
         "contrastive": ["ContrastiveDiagnostics", "contrastive_diagnostics", "neighbour_tolerance", "tolerance"],
         "criteria": ["CRITERIA", "score"],
         "dense": ["DenseScores", "dense_probe"],
@@ -28,6 +29,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "rankme_selector": ["RankMeReport", "RankMeSelector", "RankedRun"],
         "retrieval": ["hit_rate", "mean_average_precision", "mrr", "ndcg", "recall_at_k"],
         "selection": ["Selection", "Trial", "select"],
+        "senses": ["SenseReport", "sense_report"],
         "separation": ["SeparationReport", "separation_report"],
         "temperature": ["TemperatureAdvisor", "TemperatureRun", "TemperatureTable"],
     },

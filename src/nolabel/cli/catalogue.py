@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 #: Packages of systems by verb.
-VERBS = ("learn",)
+VERBS = ("learn", "cluster")
 #: Systems that are no estimators of a verb: name, package, class.
 OTHERS = (
     ("rankme", "assess", "RankMeSelector"),
@@ -60,16 +60,18 @@ def systems() -> list[System]:
 
 
 def method(name: str) -> Any:
-    """The class of the system called `name` that learns from images."""
+    """The class of the system called `name` that learns by gradients from a table."""
+    from nolabel.training import Learner
+
     found = {system.name: system for system in systems()}
-    known = {name: system.cls for name, system in found.items() if system.verb == "learn" and "image" in system.columns}
+    known = {name: s.cls for name, s in found.items() if s.verb == "learn" and issubclass(s.cls, Learner)}
     if name in known:
         return known[name]
     if name in found:
         needs = " and ".join(found[name].columns)
         where = f"nolabel.{found[name].verb}.{found[name].cls.__name__}"
         how = "give it as --views" if found[name].verb == "views" else f"it takes {needs}: use {where} from Python"
-        raise ValueError(f"{name} is no method that learns from images; {how}")
+        raise ValueError(f"{name} is no method of `nolabel learn`; {how}")
     near = difflib.get_close_matches(name.lower(), [*known, "auto"], n=2, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise ValueError(f"unknown method {name!r}: {hint}there are {', '.join([*known, 'auto'])}")

@@ -16,11 +16,12 @@ def command(
     column: list[str] = typer.Option([], "--column", help="Name of a column if it differs, such as image=photo."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Write a vector for every image: Parquet with the columns path, row and vector, or a NumPy array."""
+    """Write a vector for every item: Parquet with the columns path, row and vector, or a NumPy array."""
     import os
 
     import numpy as np
 
+    from nolabel.cli.contents import contents_of
     from nolabel.cli.output import answer, pairs
     from nolabel.cli.run import open_table, read_columns
     from nolabel.training import load
@@ -31,30 +32,33 @@ def command(
         raise ValueError(f"--out must end in .parquet or .npy, got {out}")
     table = open_table(source, read_columns(column))
     opened = learner.open_one(table, None)
-    images = opened.sources[0] if hasattr(opened, "sources") else opened
-    vectors = learner.transform_source(opened, layer=layer)
+    contents = contents_of(opened, table)
+    chosen = {} if layer == "representation" else {"layer": layer}
+    if chosen and contents.noun != "images":
+        raise ValueError(f"--layer is for encoders of images; {type(learner).__name__} has representation alone")
+    vectors = learner.transform_source(opened, **chosen)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.stem}.partial{out.suffix}")
     try:
         if out.suffix == ".npy":
             np.save(partial, vectors, allow_pickle=False)
         else:
-            _write_parquet(partial, vectors, table, images)
+            _write_parquet(partial, vectors, table, contents.rows)
         os.replace(partial, out)
     finally:
         partial.unlink(missing_ok=True)
-    summary = {"file": str(out), "rows": len(vectors), "width": vectors.shape[1], "skipped": len(images.skipped)}
-    answer(summary, as_json, pairs(None, summary), lines=[f"skipped {skip}" for skip in images.skipped[:20]])
+    summary = {"file": str(out), "rows": len(vectors), "width": vectors.shape[1], "skipped": len(contents.skipped)}
+    answer(summary, as_json, pairs(None, summary), lines=[f"skipped {skip}" for skip in contents.skipped[:20]])
 
 
-def _write_parquet(path: Path, vectors: Any, table: Any, images: Any) -> None:
+def _write_parquet(path: Path, vectors: Any, table: Any, rows: Any) -> None:
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     flat = pa.array(np.ascontiguousarray(vectors).reshape(-1))
-    columns = {"row": pa.array(images.rows)}
+    columns = {"row": pa.array(rows)}
     if "path" in table.column_names:
-        columns["path"] = pa.array(list(table.select(images.rows)["path"]))
+        columns["path"] = pa.array(list(table.select(rows)["path"]))
     columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
     pq.write_table(pa.table(columns), path, compression="zstd")

@@ -15,15 +15,19 @@ def command(
     source: str = typer.Argument(
         ..., help="Folder, file (parquet, csv, npy, ...) or name of a known set such as digits."
     ),
-    method: str = typer.Option("simclr", "--method", "-m", help="A system of `nolabel methods`, or auto."),
+    method: str | None = typer.Option(
+        None, "--method", "-m", help="A system of `nolabel methods`, or auto; by default what suits the data."
+    ),
     out: Path | None = typer.Option(None, "--out", "-o", help="Run folder; runs/NAME by default."),
-    encoder: str | None = typer.Option(None, help="resnet10-x0.5, resnet18, conv4, vit-tiny, hf:NAME, ..."),
+    encoder: str | None = typer.Option(None, help="resnet18, vit-tiny, bert-mini, hf:NAME, ..."),
     epochs: int | None = typer.Option(None, help="Passes over the data."),
     minutes: float | None = typer.Option(None, help="Wall time to train, instead of epochs."),
     batch_size: int | None = typer.Option(None, help="Rows a step."),
     lr: float | None = typer.Option(None, help="Peak learning rate."),
     image_size: int | None = typer.Option(None, "--size", help="Side of the images in pixels; chosen by the data."),
-    views: str | None = typer.Option(None, help="Recipe of the views: simclr, swav, centred, bss, ..."),
+    views: str | None = typer.Option(
+        None, help="Recipe of the views: standard, simclr, swav, centred, bss or fourier."
+    ),
     nested: str | None = typer.Option(None, help="Matryoshka sizes of the embedding, such as 8,16,32,64,128."),
     setting: list[str] = typer.Option([], "--set", help="A parameter of the method, such as temperature=0.1."),
     column: list[str] = typer.Option([], "--column", help="Name of a column if it differs, such as image=photo."),
@@ -37,8 +41,18 @@ def command(
 ) -> None:
     """Learn a representation of unlabelled data and leave a run folder: encoder, scores, searchable index, report."""
     global last_run
+    from nolabel.cli.catalogue import method as class_of
     from nolabel.cli.output import answer, pairs
-    from nolabel.cli.run import candidates, complete, in_parts, learner_of, open_table, read_columns
+    from nolabel.cli.run import (
+        candidates,
+        complete,
+        in_parts,
+        learner_of,
+        open_table,
+        read_columns,
+        require_columns,
+        usual_method,
+    )
     from nolabel.training import Training, load
 
     last_run = folder = out or Path("runs") / (Path(source.rstrip("/")).stem or "data")
@@ -48,15 +62,18 @@ def command(
         nodes=nodes, logger=logger,
     )  # fmt: skip
     table = open_table(source, columns)
+    method = method or usual_method(table)
     if resume and (folder / "config.json").exists():
         learner = load(folder)  # trained, but cut off before its index and report were written
     elif method == "auto":
         if views is not None or nested is not None:
             raise ValueError("--views and --nested belong to one method: leave them out with --method auto")
+        require_columns(class_of("simclr"), "auto", table, source)
         learner = _chosen(candidates(encoder, image_size, training), table, folder)
     else:
-        settings = [*setting, *_shorthands(views, nested)]
+        settings = [*setting, *_shorthands(method, setting, views, nested)]
         learner = learner_of(method, settings, encoder, image_size, training)
+        require_columns(type(learner), method, table, source)
         learner.fit(in_parts(learner, table), run=folder, resume=resume)
     collapsed = learner.health_["verdict"] == "collapsed"
     summary = complete(learner, table, folder, source, " ".join(["nolabel", *map(_quoted, sys.argv[1:])]))
@@ -72,11 +89,18 @@ def command(
     raise ValueError(f"the representation collapsed ({reasons}); the last healthy weights and a report are in {folder}")
 
 
-def _shorthands(views: str | None, nested: str | None) -> list[str]:
-    """``--views`` and ``--nested`` as words of ``--set``."""
+def _shorthands(method: str, setting: list[str], views: str | None, nested: str | None) -> list[str]:
+    """``--views`` and ``--nested`` as words of ``--set``; views of one style each bring the negatives that go with them."""
+    from nolabel.cli.catalogue import arguments_of
+    from nolabel.cli.catalogue import method as class_of
+
     if nested is not None and not all(size.strip().isdigit() for size in nested.split(",")):
         raise ValueError(f"--nested: expected sizes such as 8,16,32,64,128, got {nested!r}")
-    return ([f"augment={views}"] if views else []) + ([f"nested=({nested},)"] if nested else [])
+    words = ([f"augment={views}"] if views else []) + ([f"nested=({nested},)"] if nested else [])
+    chosen = any(word.partition("=")[0] == "negatives" for word in setting)
+    if views == "bss" and not chosen and "negatives" in arguments_of(class_of(method)):
+        words.append("negatives=same_view")
+    return words
 
 
 def _chosen(options: dict[str, Any], table: Any, folder: Path) -> Any:

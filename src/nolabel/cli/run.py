@@ -3,7 +3,6 @@
 import ast
 import difflib
 import hashlib
-import io
 import os
 from collections.abc import Iterator
 from datetime import timedelta
@@ -15,7 +14,6 @@ import numpy as np
 from nolabel.cli.catalogue import arguments_of, method
 
 INDEX, REPORT = "index.lance", "report.html"
-THUMBNAIL = 48
 
 
 def read_columns(given: list[str]) -> dict[str, str] | None:
@@ -24,32 +22,52 @@ def read_columns(given: list[str]) -> dict[str, str] | None:
 
 
 def open_table(source: str, columns: dict[str, str] | None) -> Any:
-    """A table of images from a path or the name of a known set."""
-    from nolabel.data import load, modality, read
+    """A table from a path or the name of a known set."""
+    from nolabel.data import load, read
 
     known = not os.path.exists(source) and os.sep not in source and "." not in source
-    if known:
-        try:
-            table = load(source)
-        except (ValueError, FileNotFoundError) as error:
-            raise FileNotFoundError(f"{source} is neither a path here nor a known set: {error}") from None
-        table = read(table, columns=columns)
-    else:
-        table = read(source, columns=columns)
-    kind = modality(table)
-    if "image" not in table.column_names:
+    if not known:
+        return read(source, columns=columns)
+    try:
+        table = load(source)
+    except (ValueError, FileNotFoundError) as error:
+        raise FileNotFoundError(f"{source} is neither a path here nor a known set: {error}") from None
+    return read(table, columns=columns)
+
+
+def require_columns(cls: Any, name: str, table: Any, source: str) -> None:
+    """Refuse a table that lacks a column of the method, with the option that names it."""
+    from nolabel.data import modality
+
+    missing = [column for column in cls.columns if column not in table.column_names]
+    if missing:
+        column = missing[0]
         raise ValueError(
-            f"{source} holds {kind}: no column 'image' among {', '.join(table.column_names)}; "
-            "name the column of images with --column image=NAME"
+            f"{source} holds {modality(table)}: {name} needs a column {column!r}, and there are "
+            f"{', '.join(table.column_names)}; name it with --column {column}=NAME"
         )
-    return table
+
+
+def usual_method(table: Any) -> str:
+    """The method for a table of which nothing is said."""
+    if "image" in table.column_names:
+        return "simclr"
+    if "html" in table.column_names:
+        return "dom-lm"
+    return "contriever" if "text" in table.column_names else "simclr"
 
 
 def learner_of(name: str, settings: list[str], encoder: str | None, image_size: int | None, training: Any) -> Any:
     """An unfitted learner from the words of the command line."""
     cls = method(name)
     known = arguments_of(cls)
-    params: dict[str, Any] = {"image_size": image_size, "training": training}
+    params: dict[str, Any] = {"training": training}
+    if "image_size" in cls._get_param_names():
+        params["image_size"] = image_size
+    elif image_size is not None:
+        raise ValueError(
+            f"--size is for methods that learn from images; {name} learns from {' and '.join(cls.columns)}"
+        )
     if encoder is not None:
         if "encoder" not in cls._get_param_names():
             raise ValueError(f"{name} has an encoder of its own: leave --encoder out")
@@ -111,20 +129,22 @@ def candidates(encoder: str | None, image_size: int | None, training: Any) -> di
 
 def complete(learner: Any, table: Any, folder: Path, source: str, command: str) -> dict[str, Any]:
     """Write the index and the report of a trained run; the summary that the command prints."""
+    from nolabel.cli.contents import contents_of
     from nolabel.training.memory import give_back
 
     opened = learner.open_one(table, None)
-    images = opened.sources[0] if hasattr(opened, "sources") else opened
-    vectors = learner.transform_source(opened)
-    write_index(folder, vectors, table, images)
+    contents = contents_of(opened, table)
+    searched = searched_by(learner, opened)
+    write_index(folder, searched, learner, table, contents)
     give_back()
-    write_page(folder, learner, vectors, table, images, source, command)
+    vectors = searched["dense"] if "dense" in searched else learner.transform_source(opened)
+    write_page(folder, learner, vectors, table, contents, source, command)
     health = learner.health_
     summary: dict[str, Any] = {
         "run": str(folder),
         "method": type(learner).__name__,
-        "images": len(images),
-        "skipped": len(images.skipped),
+        contents.noun: len(contents),
+        "skipped": len(contents.skipped),
         "seconds": round(learner.seconds_, 1),
         "verdict": health["verdict"],
         "RankMe": round(health["rankme"], 2),
@@ -132,12 +152,21 @@ def complete(learner: Any, table: Any, folder: Path, source: str, command: str) 
         "self-consistency": health.get("self_consistency"),
         "report": str(folder / REPORT),
     }
+    query = "IMAGE" if contents.noun == "images" else "'some words'"
     summary["next"] = [
         f"open    {folder / REPORT}",
-        f"search  nolabel search {folder} IMAGE",
+        f"search  nolabel search {folder} {query}",
         f"embed   nolabel embed {folder} FOLDER",
     ]
     return summary
+
+
+def searched_by(learner: Any, opened: Any, query: bool = False) -> dict[str, Any]:
+    """What an index compares, by the mode of search: dense vectors unless the method says otherwise."""
+    if hasattr(learner, "search_rows"):
+        found: dict[str, Any] = learner.search_rows(opened, query=query)
+        return found
+    return {"dense": learner.transform_source(opened)}
 
 
 def identity(folder: Path) -> str:
@@ -146,63 +175,57 @@ def identity(folder: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def write_index(folder: Path, vectors: np.ndarray, table: Any, images: Any) -> None:
-    """A fresh index of the run: a row an image with its scalar columns and a thumbnail."""
+def write_index(folder: Path, searched: dict[str, Any], learner: Any, table: Any, contents: Any) -> None:
+    """A fresh index of the run: a row an item with what it is searched by, its scalar columns, and its thumbnail or text."""
     import shutil
 
     from nolabel.search import Index
 
     for derived in (INDEX, "index.faiss"):  # of a run that was cut off while it wrote its index
         shutil.rmtree(folder / derived, ignore_errors=True)
-    index = Index.create(folder, vectors.shape[1], encoder=identity(folder))
-    scalars = [
-        name
-        for name in table.column_names
-        if _is_scalar(table, name) and name not in ("row", "id", "vector", "thumbnail")
-    ]
+    made: dict[str, Any] = {}
+    if "dense" in searched:
+        made["dim"] = searched["dense"].shape[1]
+    if "binary" in searched:
+        made["bits"] = 8 * searched["binary"].shape[1]
+    if "sparse" in searched:
+        made["vocabulary"] = learner.vocabulary_words()
+    if contents.noun == "texts":
+        made["text"] = "text"
+    index = Index.create(folder, **made, encoder=identity(folder))
+    taken = {"row", "id", "vector", "code", "sparse_indices", "sparse_values", "thumbnail", "text", "score"}
+    scalars = [name for name in table.column_names if name not in taken and _is_scalar(table, name)]
+    names = {"dense": "vectors", "binary": "codes", "sparse": "sparse"}
 
-    def pieces() -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-        for start in range(0, len(vectors), 4096):
-            rows = np.arange(start, min(start + 4096, len(vectors)))
-            part = table.select(images.rows[rows])
-            payload = {name: part[name] for name in scalars}
-            payload["row"] = images.rows[rows]
-            payload["thumbnail"] = [jpeg(pixels) for pixels in images.images(rows)]
-            yield vectors[rows], {name: list(values) for name, values in payload.items()}
+    def pieces() -> Iterator[dict[str, Any]]:
+        for start in range(0, len(contents), 4096):
+            positions = np.arange(start, min(start + 4096, len(contents)))
+            part = table.select(contents.rows[positions])
+            payload = {name: list(part[name]) for name in scalars}
+            payload |= {"row": contents.rows[positions].tolist(), **contents.payload(positions)}
+            yield {"payload": payload, **{names[mode]: rows[positions] for mode, rows in searched.items()}}
 
     index.add(pieces())
 
 
-def jpeg(pixels: np.ndarray, side: int = THUMBNAIL) -> bytes:
-    """A small JPEG of uint8 pixels (h, w, c)."""
-    from PIL import Image
-
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    image.thumbnail((side, side))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()
-
-
 def write_page(
-    folder: Path, learner: Any, vectors: np.ndarray, table: Any, images: Any, source: str, command: str
+    folder: Path, learner: Any, vectors: np.ndarray, table: Any, contents: Any, source: str, command: str
 ) -> None:
     """The run's ``report.html``."""
     from nolabel.report import ReportContents, write_report
     from nolabel.training.estimator import versions
 
     settings = learner.training_
-    names = table["path"] if "path" in table.column_names else None
-    shown = (
-        [str(names[int(row)]) for row in images.rows] if names is not None else [f"row {row}" for row in images.rows]
-    )
+    paths = table["path"] if "path" in table.column_names else None
+    rows = contents.rows.tolist()
+    names = [f"row {row}" for row in rows] if paths is None else [str(paths[row]) for row in rows]
     parameters = {
         k: v if isinstance(v, str) else repr(v) for k, v in learner.get_params(deep=False).items() if k != "training"
     }
     used = {k: str(v) for k, v in settings.get_params().items() if v is not None and k != "progress"}
     summary = {
         "method": type(learner).__name__,
-        "data": f"{source}: {len(images):,} images of {images.channels} x {images.size} x {images.size}",
+        "data": f"{source}: {contents.described}",
         "data fingerprint": learner.fingerprint_,
         "duration": str(timedelta(seconds=round(learner.seconds_))),
         "command": command,
@@ -215,12 +238,12 @@ def write_page(
         ReportContents(
             title=folder.name,
             embeddings=vectors,
-            thumbnails=images.images,
             summary=summary,
-            names=shown,
+            names=names,
             history=[{k: v for k, v in row.items() if k != "rows_per_second"} for row in learner.history_],
             health=learner.health_,
-            skipped=[(skip.path or f"row {skip.row}", skip.reason) for skip in images.skipped],
+            skipped=[(skip.path or f"row {skip.row}", skip.reason) for skip in contents.skipped],
+            **contents.shown,
         ),
     )
 

@@ -1,4 +1,4 @@
-"""`nolabel search`: the nearest images of a run."""
+"""`nolabel search`: the nearest images or texts of a run."""
 
 import warnings
 from pathlib import Path
@@ -7,12 +7,20 @@ from typing import Any
 import typer
 
 SHORTLIST = 200  # the paper's
+SNIPPET = 160
+MODES = ("dense", "binary", "sparse", "bm25", "hybrid")
 
 
 def command(
     run: Path = typer.Argument(..., help="Run folder of `nolabel learn`."),
-    query: str = typer.Argument(..., help="An image file, or id:NUMBER for an image of the index."),
+    query: str = typer.Argument(
+        ..., help="An image file, words to search texts by, or id:NUMBER for an item of the run."
+    ),
     k: int = typer.Option(10, "-k", help="How many to find."),
+    mode: str | None = typer.Option(
+        None,
+        help="How to compare: dense, binary, sparse, bm25 or hybrid; by default the run's first, hybrid for texts.",
+    ),
     where: str | None = typer.Option(None, help="SQL filter over the columns, such as \"folder = 'cats'\"."),
     exact: bool = typer.Option(False, help="Compare with every row."),
     dims: int | None = typer.Option(None, help="Search by the first so many coordinates only."),
@@ -21,7 +29,7 @@ def command(
     picture: Path | None = typer.Option(None, help="Write the query and what was found as one picture (.png)."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Find the images nearest to a query, by the representation that was learned.
+    """Find the images or texts nearest to a query, by the representation that was learned, by words, or both.
 
     With --dims 16 --shortlist 200 --rerank 128 the first 16 coordinates choose 200 images, which the first 128 rank.
     """
@@ -32,12 +40,18 @@ def command(
 
     learner = load(run)
     index = Index.open(run, encoder=identity(run))
+    mode = _mode(mode, index, dims)
     funnel = _funnel(index.dim, k, dims, rerank, shortlist)
     if funnel is not None:
         _warn_untrained(learner, [dim for dim, _ in funnel if dim < index.dim])
-    vector, pixels = _query(learner, index, query)
-    found = index.search(vector, k, where=where, exact=exact, funnel=funnel)
+    asked, pixels = _query(learner, index, query, mode)
+    if picture is not None and pixels is None:
+        raise ValueError("--picture is for images; this run holds texts")
+    found = index.search(asked, k, mode=mode, where=where, exact=exact, funnel=funnel)
     hits = found.to_dicts()
+    if any(found.matches):
+        for hit, matches in zip(hits, found.matches, strict=True):
+            hit["matched"] = [[word, round(float(part), 4)] for word, part in matches[:8]]
     thumbnails = [hit.pop("thumbnail", None) for hit in hits]
     lines = []
     if picture is not None:
@@ -46,8 +60,34 @@ def command(
     if funnel is not None:
         lines.append(f"{found.multiply_adds:,} multiply-adds; {len(index) * index.dim:,} by all rows and coordinates")
     rows = [{name: value for name, value in hit.items() if name != "vector"} for hit in hits]
+    if rows and "text" in rows[0]:
+        answer(rows, as_json, lines=[line for row in rows for line in _told(row)] + lines)
+        return
     names = list(rows[0]) if rows else ["id", "score"]
     answer(rows, as_json, grid(None, names, [[row[name] for name in names] for row in rows]), lines=lines)
+
+
+def _told(row: dict[str, Any]) -> list[str]:
+    """A text that was found: score, number and other columns, its beginning, the words that matched."""
+    about = [str(value) for name, value in row.items() if name not in ("id", "score", "row", "text", "matched")]
+    lines = [
+        f"{row['score']:9.4f}  id:{row['id']}  {'  '.join(about)}",
+        f"{'':11}{' '.join(row['text'].split())[:SNIPPET]}",
+    ]
+    if row.get("matched"):
+        lines.append(f"{'':11}matched: {', '.join(f'{word} {part:.2f}' for word, part in row['matched'])}")
+    return lines
+
+
+def _mode(mode: str | None, index: Any, dims: int | None) -> str:
+    """The way of searching, checked against what the run has."""
+    if mode is None:
+        return "hybrid" if "hybrid" in index.modes and dims is None else str(index.modes[0])
+    if mode not in MODES:
+        raise ValueError(f"--mode must be one of {', '.join(MODES)}, got {mode!r}")
+    if mode not in index.modes:
+        raise ValueError(f"--mode {mode}: this run can be searched by {', '.join(index.modes)}")
+    return mode
 
 
 def _funnel(
@@ -89,20 +129,35 @@ def _warn_untrained(learner: Any, dims: list[int]) -> None:
         )
 
 
-def _query(learner: Any, index: Any, query: str) -> tuple[Any, bytes | None]:
-    """The vector of a query and its thumbnail."""
+def _query(learner: Any, index: Any, query: str, mode: str) -> tuple[Any, bytes | None]:
+    """What the index takes for a query, and its thumbnail where it is an image."""
+    from nolabel.cli.contents import jpeg
+    from nolabel.cli.run import searched_by
+
     if query.startswith("id:"):
         number = query.removeprefix("id:")
         if not number.isdigit():
             raise ValueError(f"query: expected id:NUMBER, got {query!r}")
         row = index.rows([int(number)]).to_pylist()[0]
-        return row["vector"], row.get("thumbnail")
-    if not Path(query).is_file():
-        raise FileNotFoundError(f"no image file at {query} (id:NUMBER asks for a row of the index)")
-    from nolabel.cli.run import jpeg
-
-    images = learner.open_one(query, None)
-    return learner.transform_source(images)[0], jpeg(images.images([0])[0])
+        if "text" not in row:
+            return row["vector"], row.get("thumbnail")
+        query = row["text"]
+    elif "image" in learner.columns:
+        if not Path(query).is_file():
+            raise FileNotFoundError(f"no image file at {query} (id:NUMBER asks for a row of the index)")
+        images = learner.open_one(query, None)
+        return learner.transform_source(images)[0], jpeg(images.images([0])[0])
+    if not query.strip():
+        raise ValueError("query: expected words to search by, got an empty text")
+    if mode == "bm25":
+        return query, None
+    table = {name: [query] for name in learner.transform_columns or learner.columns}
+    asked: dict[str, Any] = {
+        name: rows[0] for name, rows in searched_by(learner, learner.open_one(table, None), True).items()
+    }
+    if mode == "hybrid":
+        return asked | {"bm25": query}, None
+    return asked[mode], None
 
 
 def _strip(path: Path, thumbnails: list[bytes | None]) -> None:

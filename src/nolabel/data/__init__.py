@@ -13,5 +13,9 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "poses": ["make_pose_views", "pair_table", "rotated_images"],
         "reading": ["read"],
         "sources": ["ColumnSource", "Skipped", "Source"],
+        "stop_words": ["stop_words"],
+        "vocabulary": ["Vocabulary"],
+        "word_windows": ["WordLists", "WordWindows"],
+        "words": ["NumberedTexts", "number_words", "read_words", "split_words"],
     },
 )

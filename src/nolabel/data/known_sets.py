@@ -23,7 +23,8 @@ _HUB = {
 def load(name: str, split: str | None = None, **filters: Any) -> Dataset:
     """Load a public data set as a table.
 
-    ``digits`` (scikit-learn's, 1,797 images of 8 x 8) is always there. Others are read from the file
+    ``digits`` (scikit-learn's, 1,797 images of 8 x 8) and ``docstrings`` (what Python's standard library says of itself)
+    are always there. Others are read from the file
     ``$NOLABEL_DATA/<name>.parquet`` if it exists, else ``cifar10``, ``fashion_mnist`` and ``mnist`` from the hub.
 
     Parameters
@@ -52,13 +53,17 @@ def load(name: str, split: str | None = None, **filters: Any) -> Dataset:
     file = Path(home).expanduser() / f"{name}.parquet" if home else None
     if name == "digits":
         table = _digits()
+    elif name == "docstrings":
+        from nolabel.data.docstrings import docstrings
+
+        table = docstrings()
     elif file is not None and file.is_file():
         table = read(file)
     elif name in _HUB:
         table = _from_hub(name, file)
     else:
         local = sorted(path.stem for path in file.parent.glob("*.parquet")) if file is not None else []
-        names = sorted({"digits", *_HUB, *local})
+        names = sorted({"digits", "docstrings", *_HUB, *local})
         raise ValueError(f"name: no data set {name!r} in {_place(file)} or on the hub; {listed(name, names, 'names')}")
     wanted = {**({} if split is None else {"split": split}), **filters}
     return _filtered(table, wanted) if wanted else table

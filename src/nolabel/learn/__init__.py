@@ -7,10 +7,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "autoencoder": ["DenoisingAutoencoder"],
         "beclr": ["BECLR"],
+        "binary_paragraph_vector": ["BinaryParagraphVector"],
+        "contriever": ["Contriever"],
         "controls": ["RawPixels", "Untrained"],
+        "disambiguated_skip_gram": ["DisambiguatedSkipGram"],
         "g_simclr": ["GSimCLR"],
         "instance_discrimination": ["InstanceDiscrimination"],
         "matryoshka": ["AdaptiveClassifier", "MatryoshkaClassifier"],
+        "msn": ["MSN"],
         "obow": ["OBoW"],
         "opta": ["OpTAClassifier"],
         "pixpro": ["PixPro"],
@@ -19,5 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "sie": ["SIE"],
         "simclr": ["SimCLR"],
         "swav": ["SwAV"],
+        "vdr": ["VDR"],
+        "vdr_cross_modal": ["CrossModalVDR"],
     },
 )

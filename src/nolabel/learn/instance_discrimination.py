@@ -29,6 +29,7 @@ from nolabel.encoders import projection_head
 from nolabel.objectives.contrastive import info_nce, simple_contrastive
 from nolabel.training import ImageLearner, Training, gather
 from nolabel.views import recipe
+from nolabel.views.fourier import ONE_STYLE, has_one_style
 from nolabel.views.recipes import Recipe
 
 WATCHED = 1000  # rows of the bank, at most
@@ -103,6 +104,9 @@ class InstanceDiscrimination(ImageLearner):
         self._check()
         if "row" not in example:
             raise ValueError(f"batches must have row numbers under 'row' for the bank, got {', '.join(example)}")
+        _, channels, side, _ = example["image"].shape
+        if has_one_style(recipe(self.augment, side, channels)):
+            warnings.warn(ONE_STYLE.format(method="InstanceDiscrimination"), stacklevel=2)
         net: Any = nn.Module()
         net.encoder = self.make_encoder(example)
         net.head = projection_head(net.encoder.dim, *self.projection)

@@ -32,6 +32,7 @@ from nolabel.encoders.maps import map_head
 from nolabel.objectives.pixels import pixel_consistency, pixel_contrast, pixel_positives, propagate
 from nolabel.training import Clock, ImageLearner, Training, ema_update, momentum_schedule, target_copy
 from nolabel.views import Augment, View, byol, centred, recipe
+from nolabel.views.fourier import ONE_STYLE, has_one_style
 
 #: Up to this side crops cover at least a fifth of the image; above, the paper's 8 %.
 SMALL = 96
@@ -130,7 +131,8 @@ class PixPro(ImageLearner):
     def build(self, example: dict[str, Any]) -> nn.Module:
         _, channels, side, _ = example["image"].shape
         self._check()
-        self.two_recipes(side, channels)
+        if has_one_style(self.two_recipes(side, channels)[0]):
+            warnings.warn(ONE_STYLE.format(method="PixPro"), stacklevel=2)
         net: Any = nn.Module()
         net.encoder = self.make_encoder(example)
         if not net.encoder.channels:

@@ -6,10 +6,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "alignment_uniformity": ["alignment", "uniformity"],
+        "assignments": ["assignment_agreement", "sharpened"],
         "clustering": ["swapped_prediction"],
         "contrastive": ["info_nce", "nt_xent", "simple_contrastive"],
+        "entropy": ["mean_entropy"],
         "nested": ["Nested", "halved"],
         "pixels": ["location_centres", "pixel_consistency", "pixel_contrast", "pixel_positives", "propagate"],
+        "sampled_softmax": ["draw_negatives", "inclusion_probabilities", "sampled_softmax"],
         "separation": ["euclidean_alignment", "euclidean_uniformity", "kernel_joint_entropy", "supervised_alignment"],
         "variance": ["covariance_loss", "invariance_loss", "variance_loss", "vicreg"],
         "words": ["bag_of_words", "nearest_distance", "perplexity", "soft_codes", "word_prediction"],

@@ -93,7 +93,8 @@ def info_nce(
     negatives: Float[Tensor, "m d"] | None = None,
     symmetric: bool = False,
     hard_fraction: float | None = None,
-) -> Float[Tensor, ""]:
+    reduction: Literal["mean", "sum", "none"] = "mean",
+) -> Tensor:
     """Return the InfoNCE loss: each query must single out its own key among the others.
 
     The mean over queries of ``-log softmax(cosine / temperature)`` at their key. Rows are scaled to unit length here;
@@ -108,12 +109,13 @@ def info_nce(
     hard_fraction : in (0, 1], the share of a query's negatives that count: the nearest, rounded up. None: all. With a
         few hundred negatives out of the batch itself and a temperature above about 0.3, a small share makes the
         vectors collapse: take `negatives` from a memory bank or a queue.
+    reduction : "mean" or "sum" over the queries, or "none": (n,) losses; with `symmetric` (2n,), those of the keys last.
 
     Raises
     ------
     ValueError
         Shapes that do not match, a single pair without negatives, temperature not above 0, symmetric with negatives,
-        a fraction out of range.
+        a fraction out of range, an unknown reduction.
 
     References
     ----------
@@ -129,10 +131,26 @@ def info_nce(
     >>> round(float(info_nce(z, z, temperature=1.0, hard_fraction=0.5)), 4)  # one negative of two: log(e + 1) - 1
     0.3133
     """
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
     queries, keys = unit_rows("queries", queries), unit_rows("keys", keys)
     others = None if negatives is None else unit_rows("negatives", negatives)
     if hard_fraction is None:
-        return info_nce_losses(queries, keys, temperature=temperature, negatives=others, symmetric=symmetric).mean()
+        losses = info_nce_losses(queries, keys, temperature=temperature, negatives=others, symmetric=symmetric)
+    else:
+        losses = _hard_info_nce(queries, keys, others, temperature, symmetric, hard_fraction)
+    return losses if reduction == "none" else getattr(losses, reduction)()
+
+
+def _hard_info_nce(
+    queries: Tensor,
+    keys: Tensor,
+    others: Tensor | None,
+    temperature: float | Tensor,
+    symmetric: bool,
+    hard_fraction: float,
+) -> Float[Tensor, " anchors"]:
+    """The losses of `info_nce` over the hardest negatives; rows of unit length."""
     _check_temperature(temperature)
     if symmetric and others is not None:
         raise ValueError("symmetric must be False with negatives: the keys of a queue have no queries")
@@ -142,7 +160,7 @@ def info_nce(
         a = a / temperature
         total = _over_hardest(_logsumexp, a, candidates, own, hard_fraction)
         losses.append(softplus(total - (a * b).sum(dim=1)))
-    return torch.cat(losses).mean()
+    return torch.cat(losses)
 
 
 def simple_contrastive(

@@ -5,6 +5,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "bits": ["pack_bits", "unpack_bits"],
+        "gumbel_softmax": ["gumbel_noise", "gumbel_softmax"],
         "info_nce": ["info_nce_losses", "pairwise_logsumexp"],
         "neighbours": ["nearest"],
         "pairs": ["pair_rows"],
@@ -19,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "rank": ["effective_rank", "singular_values"],
         "sinkhorn": ["sinkhorn"],
+        "straight_through": ["binarise"],
         "transport": ["barycentric_map", "transport"],
     },
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 SAMPLES, SAMPLE_BYTES = 64, 4096
 TEMPORARY = ".temporary-"
@@ -85,3 +87,20 @@ def checksum(file: Path) -> str:
             stream.seek(start)
             digest.update(stream.read(SAMPLE_BYTES))
     return f"{size}-{digest.hexdigest()}"
+
+
+def seal(folder: Path, notes: dict[str, Any]) -> None:
+    """Write `structure.json`: the notes and a checksum of every file that is there."""
+    files = {file.name: checksum(file) for file in sorted(folder.iterdir())}
+    (folder / "structure.json").write_text(json.dumps({**notes, "files": files}, indent=1))
+
+
+def sealed(folder: Path, number: int) -> dict[str, Any]:
+    """The notes of a sealed folder of format `number`; OSError or ValueError says what is wrong with it."""
+    notes: dict[str, Any] = json.loads((folder / "structure.json").read_text())
+    if notes["format"] != number:
+        raise ValueError(f"structure format {notes['format']}, this version reads {number}")
+    for name, expected in notes["files"].items():
+        if checksum(folder / Path(name).name) != expected:
+            raise ValueError(f"{name} is damaged")
+    return notes

@@ -1,17 +1,16 @@
-"""A durable index of vectors with payload: a Lance data set, searched through faiss structures derived from it.
+"""A durable index of rows with payload: a Lance data set, searched through structures derived from it.
 
-`index.lance/` holds the vectors as given, the payload, SQL filters and versions; any Lance reader opens it. Beside it
-`index.faiss/` holds what searching needs, memory-mapped: it is rebuilt by itself when it is lost, damaged or too far
-behind, and rows that came since are compared exactly in the meantime. Every write is one atomic commit: a killed
-process leaves the index as it was before the call.
+`index.lance/` holds vectors, codes, sparse vectors and texts as given, the payload, SQL filters and versions; any Lance
+reader opens it. Beside it `index.faiss/` holds what searching needs, memory-mapped: it is rebuilt by itself when it is
+lost, damaged or too far behind, and rows that came since are compared exactly in the meantime. Every write is one
+atomic commit: a killed process leaves the index as it was before the call.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator, Sequence
-from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,14 @@ import pyarrow as pa
 from jaxtyping import Int64
 
 from nolabel.search import derived
-from nolabel.search.batches import BATCH_BYTES, Batch, as_ids, as_payload, as_vectors, batches
-from nolabel.search.funnel import Tally, plan
-from nolabel.search.hits import Hits
+from nolabel.search.answers import Options, answer
+from nolabel.search.batches import BATCH_BYTES, Batch, as_ids, as_payload, batches
+from nolabel.search.fields import arrow
+from nolabel.search.modes import HYBRID, as_fields, kinds
 from nolabel.search.records import fill, numbered, record, twice
 from nolabel.search.snapshot import Snapshot
-from nolabel.search.store import Store, matrix_of
+from nolabel.search.store import Store
+from nolabel.search.views import Views
 
 
 class Index:
@@ -54,18 +55,37 @@ class Index:
         if encoder is not None and encoder != self._store.encoder:
             made = "no named encoder" if self._store.encoder is None else f"encoder {self._store.encoder!r}"
             raise ValueError(f"encoder: the index {self._store.folder} was made by {made}, got {encoder!r}")
-        self._snapshot: Snapshot | None = None
-        self._lock = threading.Lock()
+        self._have = kinds(self._store.fields)
+        self._views = Views(self._store, self._have)
 
     @classmethod
     def create(
-        cls, path: str | os.PathLike[str], dim: int, *, metric: str = "cosine", encoder: str | None = None
+        cls,
+        path: str | os.PathLike[str],
+        dim: int | None = None,
+        *,
+        metric: str = "cosine",
+        bits: int | None = None,
+        vocabulary: int | Sequence[str] | None = None,
+        text: str | None = None,
+        language: str | None = "english",
+        encoder: str | None = None,
     ) -> Index:
-        """Make an empty index for vectors of dimension `dim`; FileExistsError if there is one.
+        """Make an empty index; FileExistsError if there is one.
 
-        `metric` is `cosine`, `dot` (inner product) or `l2` (Euclidean distance).
+        Its rows hold one or more of: vectors of dimension `dim`; binary codes of `bits` bits, a multiple of 8; sparse
+        non-negative vectors over a `vocabulary`, given as its words or as how many there are; and a payload column
+        `text` that is searched by its words. Each makes a mode of `search` possible, two or more hybrid search.
+
+        Parameters
+        ----------
+        metric
+            How vectors are compared: `cosine`, `dot` (inner product) or `l2` (Euclidean distance).
+        language
+            Whose words are stemmed (a Snowball algorithm, such as "english", "german"); None leaves words as they are.
         """
-        return cls(Store.create(path, dim, metric, encoder).folder)
+        fields, words = as_fields(dim, metric, bits, vocabulary, text, language)
+        return cls(Store.create(path, fields, encoder, words).folder)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, encoder: str | None = None) -> Index:
@@ -73,44 +93,63 @@ class Index:
         return cls(path, encoder=encoder)
 
     @property
+    def modes(self) -> tuple[str, ...]:
+        """The ways in which this index can be searched."""
+        return (*self._have, HYBRID) if len(self._have) > 1 else tuple(self._have)
+
+    @property
     def dim(self) -> int:
-        return self._store.dim
+        """Width of the vectors, 0 where there are none."""
+        return self._store.fields.dim
+
+    @property
+    def bits(self) -> int:
+        """Width of the binary codes, 0 where there are none."""
+        return self._store.fields.bits
 
     @property
     def metric(self) -> str:
-        return self._store.metric
+        return self._store.fields.metric
 
     def __len__(self) -> int:
         return int(self._store.current()[0].count_rows())
 
     def __repr__(self) -> str:
-        return f"Index({str(self._store.folder)!r}: {len(self)} rows of dimension {self.dim}, {self.metric})"
+        held = self._store.fields.described
+        return f"Index({str(self._store.folder)!r}: {len(self)} rows of {held})"
 
-    def add(self, vectors: Any, payload: Any = None, ids: Any = None) -> Int64[np.ndarray, " n"]:
-        """Append rows in one commit and return their ids.
+    def add(
+        self, vectors: Any = None, payload: Any = None, ids: Any = None, *, codes: Any = None, sparse: Any = None
+    ) -> Int64[np.ndarray, " n"]:
+        """Append rows in one commit and return their ids. Rows bring everything that the index was made for.
 
         Parameters
         ----------
         vectors
-            Array or tensor (n, dim), or an iterator of arrays or of tuples (vectors, payload, ids): what is larger than
-            memory goes in piece by piece.
+            Array or tensor (n, dim), or an iterator: what is larger than memory goes in piece by piece. It yields
+            arrays, tuples (vectors, payload, ids), or dicts with the names of these arguments.
         payload
             Dict of columns, DataFrame or Arrow table with n rows. A column not seen before is null in the rows before;
             one that is left out is null in these.
         ids
             Whole numbers that the index does not hold yet; by default they count on and are never given twice.
+        codes
+            Packed uint8 (n, bits / 8), as `numpy.packbits` makes them, or bool (n, bits).
+        sparse
+            SciPy sparse matrix or array (n, words), non-negative.
         """
+        fields = self._store.fields
         with self._store.writing():
             table = self._store.newest()
             known = np.sort(self._store.keys(table)[0])
-            pieces = batches(vectors, payload, ids, self.dim, self.metric)
+            pieces = batches({"vectors": vectors, "codes": codes, "sparse": sparse}, payload, ids, fields)
             first = next(pieces, None)
             if first is None:
                 return np.empty(0, dtype=np.int64)
             schema = self._widen(table, first.payload)
             given: list[np.ndarray] = []
             start = max(int(known[-1]) + 1 if len(known) else 0, _mark(schema))
-            rows = numbered(first, pieces, known, start, schema, given)
+            rows = numbered(chain([first], pieces), known, start, schema, fields, given)
             self._store.commit(schema, rows, table.add)
             return np.concatenate(given)
 
@@ -119,47 +158,57 @@ class Index:
         query: Any,
         k: int = 10,
         *,
+        mode: str | None = None,
         where: str | None = None,
         dim: int | None = None,
         rescore: int | None = None,
         funnel: Sequence[tuple[int, int]] | None = None,
         exact: bool = False,
+        query_vector: Any = None,
+        fusion: str | None = None,
+        depth: int | None = None,
     ) -> Any:
-        """The k nearest rows of a query (dim,) as `Hits`, or of queries (q, dim) as a list of `Hits`.
+        """The k nearest rows of one query as `Hits`, or of several as a list of `Hits`.
+
+        There are fewer than k where the index, or what `where` leaves of it, holds fewer rows; by sparse vectors and
+        by words only rows that share a word with the query are found. Equal scores are ordered by id.
 
         Parameters
         ----------
+        query
+            By mode: `dense` a vector (dim,); `binary` a code, bool (bits,) or packed uint8 (bits / 8,), found by the
+            fewest differing bits; `sparse` a sparse array (words,), by the largest inner product; `bm25` a text;
+            `hybrid` a dict with a query for two or more of these, such as `{"dense": vector, "bm25": text}`. Several
+            queries have one axis more or are a list of texts.
+        mode
+            By default what the query is: a text is bm25, a sparse matrix sparse, a dict hybrid, any other array the
+            first that the index has of dense, binary and sparse.
         where
             SQL expression over id and payload columns, such as `"year > 2020 AND lang = 'en'"`.
         dim
             Compare only the first `dim` coordinates, of unit length again for cosine (Matryoshka prefix, Kusupati et
             al. 2022, arXiv:2205.13147). The first search with a new `dim` builds what it needs, which is kept.
         rescore
-            Take this many rows by prefix and rank them again by the whole vector; needs `dim`.
+            Take this many rows by prefix or by code and rank them again by the whole vector; needs `dim`, or for codes
+            `query_vector`. Scores are then those of the vectors.
         funnel
             Stages (dimension, rows to keep), such as `[(16, 200), (64, 50), (512, 10)]`: the first compares every row
             by so many coordinates, each later one ranks what is left by more; the last gives the k rows and their
             scores. `dim=16, rescore=200` is `funnel=[(16, 200), (index.dim, k)]`.
         exact
-            Compare every row. Otherwise an index above 20 000 rows visits as many inverted lists as found 98 % of the
-            ten nearest neighbours among its own rows; queries unlike all rows (text against images) may want `exact`.
+            Compare every row. Otherwise an index above 20 000 vectors (64 MiB of codes) visits as many inverted lists
+            as found 98 % of the ten nearest neighbours among its own rows; queries unlike all rows (text against
+            images) may want `exact`.
+        query_vector
+            For codes: the real vector of the query, for `rescore`.
+        fusion
+            How hybrid search makes one list: `rrf` by ranks or `zscore` by standardised scores, see
+            `nolabel.search.fusion`.
+        depth
+            How many rows of each list hybrid search fuses, by default 100 or k if that is more.
         """
-        array = np.asarray(query.detach().float().cpu() if hasattr(query, "detach") else query)
-        if array.ndim not in (1, 2):
-            raise ValueError(f"query: expected shape ({self.dim},) or (q, {self.dim}), got {array.shape}")
-        queries = as_vectors(array[None] if array.ndim == 1 else array, self.dim, self.metric, name="query")
-        stages = plan(k, self.dim, dim, rescore, funnel)
-        narrow = stages[0].dim
-        if self.metric == "cosine" and narrow < self.dim and not (directed := queries[:, :narrow].any(axis=1)).all():
-            row = int(np.argmin(directed))
-            raise ValueError(f"query: row {row} is all zeros in its first {narrow} coordinates, which has no cosine")
-        snapshot, tally = self._current(), Tally()
-        scores, positions = snapshot.search(queries, k, where, stages, exact, tally)
-        if self.metric == "l2":
-            scores = -scores
-        cost = round(tally.multiply_adds / max(1, len(queries)))
-        hits = [self._hits(snapshot, *row, cost) for row in zip(scores, positions)]
-        return hits[0] if array.ndim == 1 else hits
+        options = Options(k, where, dim, rescore, funnel, exact, query_vector, fusion, depth)
+        return answer(self._store, self._have, self._views.current, query, mode, options)
 
     def rows(self, ids: Any = None) -> pa.Table:
         """The rows with these ids in that order, or all of them: an Arrow table of id, vector and payload."""
@@ -167,28 +216,29 @@ class Index:
         addresses = self._store.keys(table)[1] if ids is None else self._addresses(table, as_ids(ids))
         return self._store.take(table, addresses, list(table.schema.names))
 
-    def update(self, ids: Any, *, vectors: Any = None, payload: Any = None) -> None:
-        """Replace vectors (n, dim), payload columns, or both, of the rows with these ids, in one commit.
+    def update(
+        self, ids: Any, *, vectors: Any = None, payload: Any = None, codes: Any = None, sparse: Any = None
+    ) -> None:
+        """Replace vectors, payload columns, codes or sparse vectors of the rows with these ids, in one commit.
 
-        Columns that are not named keep their values; a new column is null in the other rows.
+        What is not named keeps its values; a new column is null in the other rows.
         """
-        numbers = as_ids(ids)
-        if vectors is None and payload is None:
+        numbers, fields = as_ids(ids), self._store.fields
+        given = {"vectors": vectors, "codes": codes, "sparse": sparse}
+        given = {name: rows for name, rows in given.items() if rows is not None}
+        if not given and payload is None:
             raise ValueError("update: expected vectors=, payload= or both, got neither")
         if len(np.unique(numbers)) < len(numbers):
             raise ValueError(f"ids: {twice(numbers)} comes twice")
         with self._store.writing():
             table = self._store.newest()
             addresses = self._addresses(table, numbers)
-            columns = as_payload(payload, len(numbers))
-            if vectors is not None:
-                vectors = as_vectors(vectors, self.dim, self.metric)
-                if len(vectors) != len(numbers):
-                    raise ValueError(f"vectors: expected one for each of {len(numbers)} ids, got {len(vectors)}")
+            columns = as_payload(payload, len(numbers), fields.columns)
+            checked = fields.replacements(given, len(numbers))
             if not len(numbers):
                 return
             schema = self._widen(table, columns)
-            rows = self._replaced(table, addresses, schema, vectors, columns)
+            rows = self._replaced(table, addresses, schema, checked, columns)
             self._store.commit(schema, rows, table.merge_insert("id").when_matched_update_all().execute)
 
     def delete(self, *, where: str | None = None, ids: Any = None) -> int:
@@ -215,66 +265,36 @@ class Index:
             return int(gone.sum())
 
     def compact(self) -> None:
-        """Rewrite the data set into few files without deleted rows, drop its older versions, rebuild the structure.
+        """Rewrite the data set into few files without deleted rows, drop its older versions, rebuild the structures.
 
         Results of earlier searches, also in other processes, can no longer read their payload.
         """
         with self._store.writing():
             self._store.compact()
-        self._current()
+        self._views.rebuild()
 
     def info(self) -> dict[str, Any]:
-        """What the index holds and how it is searched; the structure as of the last search in this process."""
+        """What the index holds and how it is searched; structures as of the last search in this process."""
         table, version = self._store.current()
-        snapshot = self._snapshot
-        structure = None if snapshot is None or snapshot.base is None else snapshot.base.structure
+        fields, payload = self._store.fields, set(self._store.payload(self._store.current()[0]))
+        structures = {name: _structure(self._views.newest.get(name)) for name in self._have}
         return {
             "path": str(self._store.folder),
             "rows": len(self),
             "dim": self.dim,
             "metric": self.metric,
+            "bits": fields.bits,
+            "words": fields.words,
+            "text": fields.text,
+            "modes": self.modes,
             "encoder": self._store.encoder,
             "version": version,
-            "columns": {field.name: str(field.type) for field in table.schema if field.name not in ("id", "vector")},
-            "structure": "exact" if structure is None else structure.kind,
-            "structure_rows": 0 if structure is None else structure.rows,
-            "lists_visited": None if structure is None or structure.ivf is None else structure.nprobe,
-            "rows_beside": 0 if snapshot is None else snapshot.beside.rows,
-            "rows_masked": 0 if snapshot is None else snapshot.masked,
+            "columns": {field.name: str(field.type) for field in table.schema if field.name in payload},
+            **next(iter(structures.values())),
+            "structures": structures,
             "store_bytes": derived.disk_bytes(self._store.folder),
             "derived_bytes": derived.disk_bytes(self._store.derived),
         }
-
-    def _current(self) -> Snapshot:
-        """The newest version, ready to search."""
-        snapshot = self._snapshot
-        if snapshot is not None and snapshot.version == self._store.current()[1]:
-            return snapshot
-        with self._lock:
-            while True:
-                table, version = self._store.current()
-                if self._snapshot is None or self._snapshot.version != version:
-                    try:
-                        self._snapshot = self._read(table, version)
-                    except RuntimeError:
-                        if self._store.current()[1] == version:
-                            raise
-                        continue  # another process compacted the data set while it was read
-                return self._snapshot
-
-    def _read(self, table: Any, version: int) -> Snapshot:
-        previous = self._snapshot
-        ids, addresses = self._store.keys(table)
-        base = previous.base if previous is not None and previous.base is not None else derived.find(self._store)
-        if derived.too_far(base, ids, addresses):
-            base = (
-                derived.build(self._store, table, version, ids, addresses) if len(ids) > derived.BESIDE_ROWS else None
-            )
-        return Snapshot(self._store, table, version, ids, addresses, base, previous)
-
-    def _hits(self, snapshot: Snapshot, scores: np.ndarray, positions: np.ndarray, cost: int) -> Hits:
-        fetch = partial(_payload, snapshot, positions)
-        return Hits(snapshot.ids[positions], scores, fetch, cost)
 
     def _addresses(self, table: Any, numbers: np.ndarray) -> np.ndarray:
         """Where the rows with these ids lie; ValueError names the first that is not there."""
@@ -294,33 +314,40 @@ class Index:
         for field in new:
             if pa.types.is_null(field.type):
                 raise ValueError(f"payload: new column {field.name!r} holds only nulls, so its type is unknown")
-        fill(payload.slice(0, 0), pa.unify_schemas([table.schema, pa.schema(new)]), 0)
+        fill(payload.slice(0, 0), pa.unify_schemas([table.schema, pa.schema(new)]), 0, self._store.fields)
         if new:
             table.add_columns(pa.schema([field.with_nullable(True) for field in new]))
         return table.schema
 
     def _replaced(
-        self, table: Any, addresses: np.ndarray, schema: pa.Schema, vectors: np.ndarray | None, payload: pa.Table
+        self, table: Any, addresses: np.ndarray, schema: pa.Schema, given: dict[str, Any], payload: pa.Table
     ) -> Iterator[pa.RecordBatch]:
-        step = max(1, BATCH_BYTES // (4 * self.dim))
+        fields = self._store.fields
+        step = max(1, BATCH_BYTES // fields.row_bytes)
         for start in range(0, len(addresses), step):
-            part = slice(start, start + step)
-            rows = self._store.take(table, addresses[part], schema.names)
-            matrix = matrix_of(rows["vector"]) if vectors is None else vectors[part]
-            old = rows.select([n for n in schema.names if n not in ("id", "vector", *payload.column_names)])
+            rows = self._store.take(table, addresses[start : start + step], schema.names)
+            columns = {name: rows[name].combine_chunks() for name in fields.columns}
+            for name, every in given.items():
+                columns |= arrow(name, every[start : start + step])
             merged = payload.slice(start, len(rows))
-            for name in old.column_names:
-                merged = merged.append_column(name, old[name])
-            yield record(Batch(matrix, merged, None), rows["id"].to_numpy(), schema)
+            for name in schema.names:
+                if name not in ("id", *fields.columns, *payload.column_names):
+                    merged = merged.append_column(name, rows[name])
+            yield record(Batch(len(rows), columns, merged, None), rows["id"].to_numpy(), schema, fields)
+
+
+def _structure(snapshot: Snapshot | None) -> dict[str, Any]:
+    """What a kind of search uses, for `Index.info`."""
+    structure = None if snapshot is None or snapshot.base is None else snapshot.base.structure
+    return {
+        "structure": "exact" if structure is None else structure.kind,
+        "structure_rows": 0 if structure is None else structure.rows,
+        "lists_visited": None if structure is None else structure.lists_visited,
+        "rows_beside": 0 if snapshot is None else snapshot.beside.rows,
+        "rows_masked": 0 if snapshot is None else snapshot.masked,
+    }
 
 
 def _mark(schema: pa.Schema) -> int:
     """The number after the highest id that was ever deleted."""
     return int((schema.field("id").metadata or {}).get(b"nolabel.next", b"0"))
-
-
-def _payload(snapshot: Snapshot, positions: np.ndarray) -> pa.Table:
-    names = [name for name in snapshot.table.schema.names if name not in ("id", "vector")]
-    if not names or not len(positions):
-        return as_payload(None, len(positions)) if not names else pa.table({name: [] for name in names})
-    return snapshot.store.take(snapshot.table, snapshot.addresses[positions], names)

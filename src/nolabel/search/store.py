@@ -8,9 +8,10 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
 
+from nolabel.search.fields import Fields
 from nolabel.search.files import exclusive, locate
 
-FORMAT = 1
-METRICS = ("cosine", "dot", "l2")
+FORMAT = 2  # 1 holds vectors only
 PREFIX = "nolabel."  # of our entries in the schema's metadata
 SCAN_ROWS = 16_384
 SETTLED = 0.1  # seconds after which a folder's time stamp cannot hide a second change
@@ -54,33 +55,56 @@ class Store:
             raise ValueError(f"path: {given} is a Lance data set, but not an index made by nolabel")
         if int(notes["format"]) > FORMAT:
             raise ValueError(f"path: {given} has index format {notes['format']}, but this nolabel reads up to {FORMAT}")
-        self.metric, self.identity = notes["metric"], notes["identity"]
-        self.encoder = notes.get("encoder")
-        self.dim: int = table.schema.field("vector").type.list_size
+        self.identity, self.encoder = notes["identity"], notes.get("encoder")
+        self.fields = Fields(
+            table.schema.field("vector").type.list_size if "vector" in table.schema.names else 0,
+            notes["metric"],
+            int(notes.get("bits", 0)),
+            int(notes.get("words", 0)),
+            notes.get("text"),
+            notes.get("language"),
+        )
+        self._has_words = "vocabulary" in notes
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], dim: int, metric: str, encoder: str | None) -> Store:
+    def create(
+        cls, path: str | os.PathLike[str], fields: Fields, encoder: str | None, vocabulary: Sequence[str] | None = None
+    ) -> Store:
         parent, name = locate(path)
-        if isinstance(dim, bool) or not isinstance(dim, int | np.integer) or dim < 1:
-            raise ValueError(f"dim: expected a whole number of at least 1, got {dim!r}")
-        if metric not in METRICS:
-            raise ValueError(f"metric: expected one of {', '.join(METRICS)}, got {metric!r}")
         if encoder is not None and not isinstance(encoder, str):
             raise TypeError(f"encoder: expected a name or fingerprint, got {type(encoder).__name__}")
         folder = parent / f"{name}.lance"
         if parent.is_file() or folder.is_file() or (folder / "_versions").is_dir():
             raise FileExistsError(f"path: {folder if folder.exists() else parent} exists already")
         parent.mkdir(parents=True, exist_ok=True)
-        notes = {"format": str(FORMAT), "metric": metric, "identity": uuid.uuid4().hex}
+        plain = fields.dim and not (fields.bits or fields.words or fields.text)
+        notes = {"format": "1" if plain else "2", "metric": fields.metric, "identity": uuid.uuid4().hex}
+        notes |= {key: str(value) for key, value in (("bits", fields.bits), ("words", fields.words)) if value}
+        notes |= {"vocabulary": "kept"} if vocabulary is not None else {}
+        if fields.text is not None:
+            notes |= {"text": fields.text} | ({"language": fields.language} if fields.language else {})
         if encoder is not None:
             notes["encoder"] = encoder
-        schema = pa.schema(
-            [pa.field("id", pa.int64(), nullable=False), pa.field("vector", pa.list_(pa.float32(), int(dim)))],
-            metadata={f"{PREFIX}{key}": value for key, value in notes.items()},
-        )
         with exclusive(parent / f"{name}.lock"):
-            lancedb.connect(str(parent)).create_table(name, schema=schema)
+            database = lancedb.connect(str(parent))
+            if vocabulary is not None:
+                _write_vocabulary(database, parent, name, vocabulary, notes["identity"])
+            database.create_table(name, schema=pa.schema(fields.schema(), metadata=_metadata(notes)))
         return cls(folder)
+
+    @cached_property
+    def vocabulary(self) -> list[str] | None:
+        """The words of the sparse vectors' dimensions, if the index was made with them."""
+        if not self._has_words:
+            return None
+        try:
+            table = self._db.open_table(f"{self.name}.vocabulary")
+        except (ValueError, RuntimeError, OSError):
+            table = None
+        if table is None or _notes(table).get("identity") != self.identity:
+            raise ValueError(f"the words of {self.folder} are missing: {self.name}.vocabulary.lance belongs beside it")
+        found: list[str] = table.to_arrow()["word"].to_pylist()
+        return found
 
     def writing(self) -> AbstractContextManager[None]:
         """Be the only writer among all processes; a second one gets BlockingIOError naming the first."""
@@ -119,18 +143,18 @@ class Store:
         try:
             found = table.search().where(where).with_row_id(True).select(["id"]).to_arrow()
         except (ValueError, RuntimeError, OSError) as error:
-            columns = ", ".join(name for name in table.schema.names if name != "vector")
+            columns = ", ".join(["id", *self.payload(table)])
             raise ValueError(f"where: {one_line(error)}; the columns are {columns}") from None
         return _by_address(found)[1]
 
-    def scan(self, table: Any) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Ids, addresses and vectors of all rows, a few thousand at a time."""
-        for batch in table.search().with_row_id(True).select(["id", "vector"]).to_batches(SCAN_ROWS):
-            yield batch["id"].to_numpy(), batch["_rowid"].to_numpy().astype(np.int64), matrix_of(batch["vector"])
+    def scan(self, table: Any, columns: Sequence[str]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        """Addresses and columns of all rows, a few thousand at a time."""
+        for batch in table.search().with_row_id(True).select(list(columns)).to_batches(SCAN_ROWS):
+            yield batch["_rowid"].to_numpy().astype(np.int64), batch.select(list(columns))
 
-    def take(self, table: Any, addresses: np.ndarray, columns: list[str] | None = None) -> pa.Table:
-        """The rows at these addresses, in this order; all columns but `vector` unless named."""
-        names = [name for name in table.schema.names if name != "vector"] if columns is None else columns
+    def take(self, table: Any, addresses: np.ndarray, columns: Sequence[str]) -> pa.Table:
+        """The rows at these addresses, in this order."""
+        names = list(columns)
         try:
             found = table.take_row_ids(addresses.tolist()).select(names).with_row_id().to_arrow()
         except RuntimeError as error:
@@ -138,6 +162,10 @@ class Store:
         at = found["_rowid"].to_numpy().astype(np.int64)
         order = np.argsort(at)
         return found.take(order[np.searchsorted(at, addresses, sorter=order)]).select(names)
+
+    def payload(self, table: Any) -> list[str]:
+        """Names of the columns that are neither the id nor what the index is searched by."""
+        return [name for name in table.schema.names if name not in ("id", *self.fields.columns)]
 
     def commit(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch], write: Any) -> None:
         """Stream batches into `write` as one commit: all of them or, when one raises, none."""
@@ -169,6 +197,19 @@ class Store:
             table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
 
 
+def _metadata(notes: Mapping[str, str]) -> dict[str, str]:
+    return {f"{PREFIX}{key}": value for key, value in notes.items()}
+
+
+def _write_vocabulary(database: Any, parent: Path, name: str, words: Sequence[str], identity: str) -> None:
+    """Words go into a table of their own: in the notes they would be written again with every commit."""
+    folder = parent / f"{name}.vocabulary.lance"
+    if folder.exists() and _notes(database.open_table(folder.stem)).keys() != {"identity"}:
+        raise FileExistsError(f"path: {folder} exists already")
+    schema = pa.schema([pa.field("word", pa.string())], metadata=_metadata({"identity": identity}))
+    database.create_table(folder.stem, pa.table([pa.array(words)], schema=schema), mode="overwrite")
+
+
 def _notes(table: Any) -> dict[str, str]:
     """Our entries in the schema's metadata."""
     found = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
@@ -188,12 +229,6 @@ def check_where(where: str) -> None:
         raise ValueError("where: expected an SQL expression, got an empty one")
     if ";" in re.sub(r"'[^']*'|\"[^\"]*\"|`[^`]*`", "", where):
         raise ValueError(f"where: expected one SQL expression, got several in {where!r}")
-
-
-def matrix_of(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """A fixed-size list column as float32 (n, d)."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return array.flatten().to_numpy().reshape(len(array), array.type.list_size)
 
 
 def _by_address(found: pa.Table) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,6 @@ lists a query visits is measured when the structure is built: enough for 98 % of
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Iterable, Iterator
@@ -21,7 +20,7 @@ import faiss as _faiss
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from nolabel.search.files import checksum, exclusive, publishing
+from nolabel.search.files import exclusive, publishing, seal, sealed
 from nolabel.search.funnel import Tally
 
 faiss: Any = _faiss  # its type stubs know neither arrays nor keyword arguments
@@ -60,7 +59,7 @@ def best(scores: np.ndarray, positions: np.ndarray, k: int) -> tuple[np.ndarray,
 
 
 @contextmanager
-def _threads(queries: int) -> Iterator[None]:
+def threads(queries: int) -> Iterator[None]:
     """One query is over before a second thread has woken up."""
     before = faiss.omp_get_max_threads()
     if queries > 1 or before == 1:
@@ -144,18 +143,12 @@ class Structure:
             np.save(folder / "lists.npy", _list_of_each_row(ivf, rows))
             notes["nprobe"] = _calibrate(np.asarray(matrix), ivf, metric, kind)
             faiss.write_index(ivf, str(folder / "ivf.faiss"))
-        notes["files"] = {file.name: checksum(file) for file in sorted(folder.iterdir())}
-        (folder / "structure.json").write_text(json.dumps(notes, indent=1))
+        seal(folder, notes)
 
     @classmethod
     def load(cls, folder: Path) -> Structure:
         """Map the files of a folder; OSError, ValueError or RuntimeError says what is wrong with them."""
-        notes = json.loads((folder / "structure.json").read_text())
-        if notes["format"] != FORMAT:
-            raise ValueError(f"structure format {notes['format']}, this version reads {FORMAT}")
-        for name, expected in notes["files"].items():
-            if checksum(folder / Path(name).name) != expected:
-                raise ValueError(f"{name} is damaged")
+        notes = sealed(folder, FORMAT)
         matrix = np.asarray(np.load(folder / "matrix.npy", mmap_mode="r", allow_pickle=False))
         if matrix.shape != (notes["rows"], notes["dim"]) or matrix.dtype != np.float32:
             raise ValueError(f"matrix.npy has shape {matrix.shape}")
@@ -179,6 +172,10 @@ class Structure:
             kind=notes["kind"],
             zeros=zeros,
         )
+
+    @property
+    def lists_visited(self) -> int | None:
+        return None if self.ivf is None else self.nprobe
 
     def prefix(self, dim: int) -> Structure:
         """The same rows cut to their first `dim` coordinates (unit length again for cosine), derived and kept."""
@@ -223,7 +220,7 @@ class Structure:
         out = np.empty(positions.shape, dtype=np.float32)
         compare = faiss.fvec_L2sqr_by_idx if self.metric == "l2" else faiss.fvec_inner_products_by_idx
         arrays = out, np.ascontiguousarray(queries), self.matrix, np.ascontiguousarray(positions, dtype=np.int64)
-        with _threads(len(queries)):
+        with threads(len(queries)):
             compare(*map(faiss.swig_ptr, arrays), self.dim, *positions.shape)
         return -np.sqrt(out) if self.metric == "l2" else out
 
@@ -257,7 +254,7 @@ class Structure:
         available = self.rows if chosen is None else len(chosen.rows)
         k = min(k, available)
         compare_all = exact or self.ivf is None or (chosen is not None and chosen.few) or 20 * k > available
-        with _threads(len(queries)):
+        with threads(len(queries)):
             if compare_all:
                 positions = self._compare(queries, k, chosen, tally)
             else:

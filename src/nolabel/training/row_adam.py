@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from nolabel.training.settings import Training
 
 
 class RowAdam(Optimizer):
@@ -63,3 +65,14 @@ def summed_rows(slope: Tensor) -> tuple[Tensor, Tensor]:
     place[rows] = torch.arange(len(rows), device=slope.device)
     sums = torch.zeros(len(rows), *values.shape[1:], dtype=values.dtype, device=slope.device)
     return rows, sums.index_add_(0, place[found], values)
+
+
+def row_adam(net: nn.Module, settings: Training) -> dict[str, Optimizer]:
+    """The one optimiser of tables of words: Adam on the rows that a step sees."""
+    if settings.optimiser != "adam" or settings.weight_decay or settings.clip:
+        raise ValueError(
+            "tables of words are trained by adam on the rows that a step sees, without weight decay or clipping; got "
+            f"training.optimiser={settings.optimiser!r}, weight_decay={settings.weight_decay}, clip={settings.clip}"
+        )
+    assert settings.lr is not None
+    return {"main": RowAdam(net.parameters(), lr=settings.lr)}
