@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from nolabel.cli import assess, cluster, demo, embed, learn, methods, search
+from nolabel.cli import assess, cluster, demo, embed, export, learn, methods, search
 
 INTERRUPTED = 130
 
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (learn, embed, search, assess, cluster, methods, demo):
+for verb in (learn, embed, search, assess, cluster, export, methods, demo):
     app.command(name=verb.__name__.rpartition(".")[2])(verb.command)
 
 

@@ -38,7 +38,7 @@ class Contents:
 def contents_of(opened: Any, table: Any) -> Contents:
     """The contents of an opened source of images or texts."""
     source = opened.sources[0] if hasattr(opened, "sources") else opened
-    return _texts(source, table) if hasattr(source, "lengths") else _images(source)
+    return _images(source) if hasattr(source, "images") else _texts(source, table)
 
 
 def _images(source: Any) -> Contents:
@@ -50,16 +50,17 @@ def _images(source: Any) -> Contents:
 
 
 def _texts(source: Any, table: Any) -> Contents:
-    column = next(iter(source.lengths))
+    rows = getattr(source, "rows", np.arange(len(source)))
 
     def texts(positions: np.ndarray) -> list[str]:
-        return list(table.select(source.rows[np.asarray(positions)])[column])
+        return list(table.select(rows[np.asarray(positions)])["text"])
 
-    lengths = source.lengths[column]
-    cut = source.truncated[column]
-    described = f"{len(source):,} texts of {int(np.median(lengths))} tokens in the median"
-    described += f", {cut:,} of them cut to {source.limits[column]}" if cut else ""
-    return Contents("texts", described, source.rows, source.skipped, lambda at: {"text": texts(at)}, {"texts": texts})
+    described = f"{len(source):,} texts"
+    if hasattr(source, "truncated"):
+        described += f" of {int(np.median(source.lengths['text']))} tokens in the median"
+        cut = source.truncated["text"]
+        described += f", {cut:,} of them cut to {source.limits['text']}" if cut else ""
+    return Contents("texts", described, rows, source.skipped, lambda at: {"text": texts(at)}, {"texts": texts})
 
 
 def jpeg(pixels: np.ndarray, side: int = THUMBNAIL) -> bytes:

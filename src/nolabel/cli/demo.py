@@ -1,18 +1,58 @@
-"""`nolabel demo`: the whole path on scikit-learn's handwritten digits."""
+"""`nolabel demo`: the whole path on data that is always there, handwritten digits or the docstrings of Python itself."""
 
 from pathlib import Path
 from typing import Any
 
 import typer
 
-EPOCHS = 12
+EPOCHS, TEXT_EPOCHS = 12, 8
+QUESTION = "sort a list without changing it"
 
 
 def command(
-    out: Path | None = typer.Option(None, "--out", "-o", help="Run folder; runs/digits by default."),
+    what: str = typer.Argument(
+        "digits", help="digits (scikit-learn's), or docs (the docstrings of the standard library)."
+    ),
+    out: Path | None = typer.Option(None, "--out", "-o", help="Run folder; runs/digits or runs/docs by default."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Learn handwritten digits without labels, judge and search them, and leave a report to look at: under a minute."""
+    """Learn digits or docstrings without labels, judge and search them, and leave a report to look at: about a minute."""
+    if what not in ("digits", "docs"):
+        raise ValueError(f"expected digits or docs, got {what!r}")
+    folder = out or _free(Path("runs") / what)
+    (_digits if what == "digits" else _docs)(folder, as_json)
+
+
+def _docs(folder: Path, as_json: bool) -> None:
+    """Learn to search what Python says of itself, and ask it something."""
+    from nolabel.cli.output import answer
+    from nolabel.cli.run import complete, identity
+    from nolabel.cli.search import asked_by, found_lines
+    from nolabel.data import load
+    from nolabel.learn import Contriever
+    from nolabel.search import Index
+    from nolabel.training import Training
+
+    table = load("docstrings")
+    learner = Contriever(training=Training(TEXT_EPOCHS)).fit(table, run=folder)
+    summary = complete(learner, table, folder, "docstrings", "nolabel demo docs")
+    index = Index.open(folder, encoder=identity(folder))
+    found = {m: index.search(asked_by(learner, QUESTION, m), 3, mode=m) for m in ("dense", "bm25", "hybrid")}
+    summary |= {"question": QUESTION, "answers": {m: [hit["name"] for hit in hits] for m, hits in found.items()}}
+    lines = [
+        "",
+        f"{summary['texts']:,} docstrings, no query to learn from, {summary['seconds']:.0f} s of training: "
+        f"{summary['verdict']}, RankMe {summary['RankMe']:.0f} of {summary['width']}.",
+        "",
+        f"Asked: {QUESTION}",
+    ]
+    for name, hits in found.items():
+        lines += [f"  {name}", *(f"  {line}" for line in found_lines(hits))]
+    lines += ["", "Look at it:", *summary["next"][:1], f"search  nolabel search {folder} 'read a file line by line'"]
+    answer(summary, as_json, lines=lines)
+
+
+def _digits(folder: Path, as_json: bool) -> None:
     from nolabel.cli.output import answer, grid
     from nolabel.cli.run import complete, identity
     from nolabel.data import load
@@ -20,7 +60,6 @@ def command(
     from nolabel.search import Index
     from nolabel.training import Training
 
-    folder = out or _free(Path("runs") / "digits")
     table = load("digits")
     images, labels = table.select_columns(["image"]), table["label"]
     learner = SimCLR(temperature=0.5, training=Training(EPOCHS, batch_size=128)).fit(images, run=folder)

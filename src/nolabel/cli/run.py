@@ -132,9 +132,11 @@ def complete(learner: Any, table: Any, folder: Path, source: str, command: str) 
     from nolabel.cli.contents import contents_of
     from nolabel.training.memory import give_back
 
+    table = found_again(learner, table)
     opened = learner.open_one(table, None)
     contents = contents_of(opened, table)
-    searched = searched_by(learner, opened)
+    searched = learner.search_rows(table) if hasattr(learner, "search_rows") else None
+    searched = searched or {"dense": learner.transform_source(opened)}
     write_index(folder, searched, learner, table, contents)
     give_back()
     vectors = searched["dense"] if "dense" in searched else learner.transform_source(opened)
@@ -161,12 +163,14 @@ def complete(learner: Any, table: Any, folder: Path, source: str, command: str) 
     return summary
 
 
-def searched_by(learner: Any, opened: Any, query: bool = False) -> dict[str, Any]:
-    """What an index compares, by the mode of search: dense vectors unless the method says otherwise."""
-    if hasattr(learner, "search_rows"):
-        found: dict[str, Any] = learner.search_rows(opened, query=query)
-        return found
-    return {"dense": learner.transform_source(opened)}
+def found_again(learner: Any, table: Any) -> Any:
+    """The table whose rows a run is searched for: of pairs of queries and passages, each passage once, as ``text``."""
+    if learner.transform_columns != ("text",) or "text" in table.column_names or "passage" not in table.column_names:
+        return table
+    first: dict[str, int] = {}
+    for row, passage in enumerate(table["passage"]):
+        first.setdefault(passage, row)
+    return table.select(list(first.values())).rename_column("passage", "text")
 
 
 def identity(folder: Path) -> str:
@@ -189,7 +193,7 @@ def write_index(folder: Path, searched: dict[str, Any], learner: Any, table: Any
     if "binary" in searched:
         made["bits"] = 8 * searched["binary"].shape[1]
     if "sparse" in searched:
-        made["vocabulary"] = learner.vocabulary_words()
+        made["vocabulary"] = learner.words_
     if contents.noun == "texts":
         made["text"] = "text"
     index = Index.create(folder, **made, encoder=identity(folder))

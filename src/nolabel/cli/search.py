@@ -48,10 +48,7 @@ def command(
     if picture is not None and pixels is None:
         raise ValueError("--picture is for images; this run holds texts")
     found = index.search(asked, k, mode=mode, where=where, exact=exact, funnel=funnel)
-    hits = found.to_dicts()
-    if any(found.matches):
-        for hit, matches in zip(hits, found.matches, strict=True):
-            hit["matched"] = [[word, round(float(part), 4)] for word, part in matches[:8]]
+    hits = told(found)
     thumbnails = [hit.pop("thumbnail", None) for hit in hits]
     lines = []
     if picture is not None:
@@ -61,13 +58,27 @@ def command(
         lines.append(f"{found.multiply_adds:,} multiply-adds; {len(index) * index.dim:,} by all rows and coordinates")
     rows = [{name: value for name, value in hit.items() if name != "vector"} for hit in hits]
     if rows and "text" in rows[0]:
-        answer(rows, as_json, lines=[line for row in rows for line in _told(row)] + lines)
+        answer(rows, as_json, lines=[*found_lines(found), *lines])
         return
     names = list(rows[0]) if rows else ["id", "score"]
     answer(rows, as_json, grid(None, names, [[row[name] for name in names] for row in rows]), lines=lines)
 
 
-def _told(row: dict[str, Any]) -> list[str]:
+def told(found: Any) -> list[dict[str, Any]]:
+    """Hits as dicts, with the words that matched where words were compared."""
+    hits: list[dict[str, Any]] = found.to_dicts()
+    if any(found.matches):
+        for hit, matches in zip(hits, found.matches, strict=True):
+            hit["matched"] = [[word, round(float(part), 4)] for word, part in matches[:8]]
+    return hits
+
+
+def found_lines(found: Any) -> list[str]:
+    """Texts that were found, two or three lines each."""
+    return [line for row in told(found) for line in _lines(row)]
+
+
+def _lines(row: dict[str, Any]) -> list[str]:
     """A text that was found: score, number and other columns, its beginning, the words that matched."""
     about = [str(value) for name, value in row.items() if name not in ("id", "score", "row", "text", "matched")]
     lines = [
@@ -132,7 +143,6 @@ def _warn_untrained(learner: Any, dims: list[int]) -> None:
 def _query(learner: Any, index: Any, query: str, mode: str) -> tuple[Any, bytes | None]:
     """What the index takes for a query, and its thumbnail where it is an image."""
     from nolabel.cli.contents import jpeg
-    from nolabel.cli.run import searched_by
 
     if query.startswith("id:"):
         number = query.removeprefix("id:")
@@ -147,17 +157,22 @@ def _query(learner: Any, index: Any, query: str, mode: str) -> tuple[Any, bytes 
             raise FileNotFoundError(f"no image file at {query} (id:NUMBER asks for a row of the index)")
         images = learner.open_one(query, None)
         return learner.transform_source(images)[0], jpeg(images.images([0])[0])
-    if not query.strip():
+    return asked_by(learner, query, mode), None
+
+
+def asked_by(learner: Any, text: str, mode: str) -> Any:
+    """What an index of texts takes for the query `text`."""
+    if not text.strip():
         raise ValueError("query: expected words to search by, got an empty text")
     if mode == "bm25":
-        return query, None
-    table = {name: [query] for name in learner.transform_columns or learner.columns}
-    asked: dict[str, Any] = {
-        name: rows[0] for name, rows in searched_by(learner, learner.open_one(table, None), True).items()
-    }
-    if mode == "hybrid":
-        return asked | {"bm25": query}, None
-    return asked[mode], None
+        return text
+    table = {"text": [text]}
+    if hasattr(learner, "search_rows"):
+        found = learner.search_rows(table, query=True)
+    else:
+        found = {"dense": learner.transform(table)}
+    asked = {name: rows[0] for name, rows in found.items()}
+    return asked | {"bm25": text} if mode == "hybrid" else asked[mode]
 
 
 def _strip(path: Path, thumbnails: list[bytes | None]) -> None:

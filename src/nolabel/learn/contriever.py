@@ -137,6 +137,10 @@ class Contriever(TextLearner):
         lr = 5e-5 if self._brings_tokeniser else 2e-3
         return {"optimiser": "adamw", "lr": lr, "weight_decay": 0.01, "warmup": 0.05, "clip": 1.0, "batch_size": 128}
 
+    @property
+    def unit(self) -> bool:
+        return self.normalise
+
     # Chunks -----------------------------------------------------------------------------------------------------------
 
     def open(self, data: Any, columns: dict[str, str] | None) -> Any:

@@ -102,6 +102,7 @@ class VDR(TextLearner):
 
     columns = (QUERY, PASSAGE)
     transform_columns = ("text",)
+    exportable = False  # its vectors are weights of words, not pooled states
     words_: list[str]
     word_ids_: np.ndarray
     indexed_: dict[str, np.ndarray]
@@ -299,6 +300,10 @@ class VDR(TextLearner):
         )
 
     # Searching and explaining -----------------------------------------------------------------------------------------
+
+    def search_rows(self, X: Any, *, query: bool = False) -> dict[str, Any]:
+        """What `nolabel.search.Index` compares: sparse vectors over `words_`."""
+        return {"sparse": self.transform_sparse(X, side=QUERY if query else PASSAGE)}
 
     def index(self, passages: Sequence[str]) -> Self:
         """Encode passages for `search`, in memory; `nolabel.search.Index` keeps them on disk, beside other modes."""

@@ -1,0 +1,91 @@
+"""Texts from the command line: learned, searched in every way, embedded, exported."""
+
+import json
+
+import numpy as np
+import pytest
+
+from nolabel.cli.app import _warned, main
+
+
+def run(capsys, *words):
+    """Exit code, standard output, standard error."""
+    _warned.clear()
+    with pytest.raises(SystemExit) as stop:
+        main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return stop.value.code, out, err
+
+
+@pytest.fixture(scope="module")
+def docs(docstrings, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("docs")
+    (folder / "docs.txt").write_text("\n".join([*docstrings[:200], "   "]), encoding="utf-8")
+    pairs = [
+        json.dumps({"query": " ".join(t.split()[:4]), "passage": " ".join(t.split()[4:])}) for t in docstrings[:60]
+    ]
+    (folder / "pairs.jsonl").write_text("\n".join(pairs), encoding="utf-8")
+    return folder
+
+
+SMALL = ["--epochs", "1", "--batch-size", "16"]
+METHODS = {
+    "contriever": ("docs.txt", ["--encoder", "bert-1x32", "--set", "vocabulary_size=600"], {"dense", "bm25", "hybrid"}),
+    "binary-paragraph-vector": (
+        "docs.txt",
+        ["--set", "bits=16", "--set", "min_count=1", "--set", "on_empty=zero"],
+        {"binary", "bm25", "hybrid"},
+    ),
+    "vdr": ("pairs.jsonl", ["--encoder", "bert-1x32", "--set", "vocabulary_size=600"], {"sparse", "bm25", "hybrid"}),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_learn_then_search_in_every_mode(method, docs, docstrings, capsys, tmp_path):
+    source, options, modes = METHODS[method]
+    code, out, err = run(
+        capsys, "learn", docs / source, "--method", method, "--out", tmp_path / "run", *SMALL, *options, "--json"
+    )
+    assert code == 0, err
+    assert json.loads(out)["texts"] >= 50
+    assert (tmp_path / "run" / "report.html").is_file()
+    wanted = " ".join(docstrings[7].split()[4:16])
+    for mode in modes:
+        code, out, err = run(capsys, "search", tmp_path / "run", wanted, "--mode", mode, "-k", "3", "--json")
+        assert code == 0, err
+        hits = json.loads(out)
+        assert len(hits) == 3
+        assert all(hit["text"] for hit in hits)
+        if mode in ("bm25", "sparse"):
+            assert hits[0]["matched"]
+    code, out, err = run(capsys, "search", tmp_path / "run", wanted)
+    assert "id:" in out
+    other = ({"dense", "binary", "sparse"} - modes).pop()
+    code, _, err = run(capsys, "search", tmp_path / "run", wanted, "--mode", other)
+    assert code == 2
+    assert "this run can be searched by" in err
+
+
+def test_embed_texts(docs, capsys, tmp_path):
+    options = ["--encoder", "bert-1x32", "--set", "vocabulary_size=600"]
+    run(capsys, "learn", docs / "docs.txt", "--out", tmp_path / "run", *SMALL, *options)  # Contriever by default
+    code, _, err = run(capsys, "embed", tmp_path / "run", docs / "docs.txt", "--out", tmp_path / "z.npy", "--json")
+    assert code == 0, err
+    assert np.load(tmp_path / "z.npy").shape == (200, 32)
+    code, _, err = run(
+        capsys, "embed", tmp_path / "run", docs / "docs.txt", "--layer", "stage3", "--out", tmp_path / "y.npy"
+    )
+    assert (code, "--layer is for encoders of images" in err) == (2, True)
+    library = pytest.importorskip("sentence_transformers")
+    code, out, err = run(capsys, "export", tmp_path / "run", "--to", "sentence-transformers", "--json")
+    assert code == 0, err
+    text = (docs / "docs.txt").read_text().splitlines()[3]
+    theirs = library.SentenceTransformer(json.loads(out)["folder"], device="cpu").encode([text])
+    z = np.load(tmp_path / "z.npy")[3:4]  # perhaps in bfloat16
+    assert float((theirs * z).sum()) > 0.999
+    code, _, err = run(capsys, "export", tmp_path / "run", "--to", "gguf")
+    assert (code, "to must be one of hf" in err) == (2, True)
+    code, _, err = run(capsys, "search", tmp_path / "run", "  ")
+    assert (code, "expected words to search by" in err) == (2, True)
+    code, _, err = run(capsys, "search", tmp_path / "run", "a list", "--picture", tmp_path / "p.png")
+    assert (code, "--picture is for images" in err) == (2, True)
