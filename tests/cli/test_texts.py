@@ -1,5 +1,6 @@
 """Texts from the command line: learned, searched in every way, embedded, exported."""
 
+import html
 import json
 
 import numpy as np
@@ -64,6 +65,23 @@ def test_learn_then_search_in_every_mode(method, docs, docstrings, capsys, tmp_p
     code, _, err = run(capsys, "search", tmp_path / "run", wanted, "--mode", other)
     assert code == 2
     assert "this run can be searched by" in err
+
+
+def test_pages_are_learned_by_their_text(docstrings, capsys, tmp_path):
+    (tmp_path / "pages").mkdir()
+    for number, text in enumerate(docstrings[:40]):
+        page = f"<title>x</title><script>hidden()</script><body><p>{html.escape(text)}</p>"
+        (tmp_path / "pages" / f"{number:02d}.html").write_text(page, encoding="utf-8")
+    (tmp_path / "pages" / "empty.html").write_text("<body></body>")
+    options = ["--encoder", "bert-1x32", "--set", "vocabulary_size=600", "--set", "joined=False"]
+    code, out, err = run(capsys, "learn", tmp_path / "pages", "--out", tmp_path / "run", *SMALL, *options, "--json")
+    assert code == 0, err
+    assert (json.loads(out)["texts"], json.loads(out)["skipped"]) == (40, 1)
+    wanted = docstrings[5]
+    code, out, err = run(capsys, "search", tmp_path / "run", wanted, "--mode", "bm25", "-k", "1", "--json")
+    assert code == 0, err
+    assert json.loads(out)[0]["path"] == "05.html"
+    assert "hidden" not in json.loads(out)[0]["text"]
 
 
 def test_embed_texts(docs, capsys, tmp_path):

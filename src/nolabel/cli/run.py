@@ -27,12 +27,27 @@ def open_table(source: str, columns: dict[str, str] | None) -> Any:
 
     known = not os.path.exists(source) and os.sep not in source and "." not in source
     if not known:
-        return read(source, columns=columns)
+        return with_text(read(source, columns=columns))
     try:
         table = load(source)
     except (ValueError, FileNotFoundError) as error:
         raise FileNotFoundError(f"{source} is neither a path here nor a known set: {error}") from None
     return read(table, columns=columns)
+
+
+def with_text(table: Any) -> Any:
+    """Of pages, their visible text as well; a page without any has an empty text, which is skipped and counted later."""
+    if "html" not in table.column_names or "text" in table.column_names:
+        return table
+    from nolabel.data import visible_text
+
+    def seen(html: str | None) -> str:
+        try:
+            return visible_text(html or "")
+        except ValueError:  # no page, or nothing to see on it
+            return ""
+
+    return table.add_column("text", [seen(html) for html in table["html"]])
 
 
 def require_columns(cls: Any, name: str, table: Any, source: str) -> None:
@@ -52,8 +67,6 @@ def usual_method(table: Any) -> str:
     """The method for a table of which nothing is said."""
     if "image" in table.column_names:
         return "simclr"
-    if "html" in table.column_names:
-        return "dom-lm"
     return "contriever" if "text" in table.column_names else "simclr"
 
 

@@ -5,6 +5,9 @@ import lazy_loader as _lazy
 __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
     submod_attrs={
+        "dom": ["Page", "parse_html", "parse_pages", "visible_text"],
+        "dom_labels": ["match_nodes"],
+        "dom_subtrees": ["dom_subtrees"],
         "fingerprints": ["fingerprint"],
         "image_cache": ["ImageCache"],
         "images": ["open_images"],
@@ -14,6 +17,8 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "reading": ["read"],
         "sources": ["ColumnSource", "Skipped", "Source"],
         "stop_words": ["stop_words"],
+        "tokenisers": ["train_wordpiece"],
+        "tokens": ["TokenSource"],
         "vocabulary": ["Vocabulary"],
         "word_windows": ["WordLists", "WordWindows"],
         "words": ["NumberedTexts", "number_words", "read_words", "split_words"],
