@@ -318,12 +318,12 @@ class BinaryParagraphVector(Learner):
             raise ValueError(f"only model='real-binary' has real vectors, this is {self.model!r}")
         return self.transform_source(self.open_one(X, columns), real=True, epochs=_passes(epochs))
 
-    @torch.no_grad()
     def search_rows(self, X: Any, *, query: bool = False) -> dict[str, Any]:
         """What `nolabel.search.Index` compares: packed codes, and real vectors where there are any."""
         codes = {"binary": self.transform(X, packed=True)}
         return codes | ({"dense": self.transform_real(X)} if self.model == "real-binary" else {})
 
+    @torch.no_grad()
     def codes_of(self, real: np.ndarray) -> np.ndarray:
         """The codes, bool (n, bits), of vectors that `transform_real` returned."""
         self.require_fitted()
