@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nolabel.cluster import paragraph_vectors
-from nolabel.cluster.paragraph_vectors import STRIDE, _batches, infer, keep_probability, train, word_counts
+from nolabel.cluster.paragraph_vectors import STRIDE, infer, train, word_counts
 
 SETTINGS = {"vector_size": 24, "window": 5, "epochs": 30, "sample": 0.0, "negative": 5, "lr": 0.025, "seed": 0}
 
@@ -31,13 +31,6 @@ def unit(z):
 def test_word_counts_by_hand():
     assert list(word_counts([["b", "a", "c"], ["b", "a"]], 2).items()) == [("a", 2), ("b", 2)]
     assert word_counts([["b"], ["a"]], 2) == {}
-
-
-def test_keep_probability_by_hand():
-    counts = np.array([80, 40, 70, 10])  # shares of 0.4, 0.2, 0.35, 0.05: t / f = 0.25, 0.5, 0.2857, 2
-    expected = [0.75, 1.0, 0.53452 + 0.28571, 1.0]  # 0.7071 + 0.5 is above 1
-    np.testing.assert_allclose(keep_probability(counts, 0.1), expected, atol=1e-4)
-    assert (keep_probability(counts, 0.0) == 1).all()
 
 
 def test_documents_and_words_of_one_kind_lie_together(space):
@@ -145,14 +138,6 @@ def test_each_document_has_its_own_vector_whatever_its_company(space, monkeypatc
     np.testing.assert_allclose(infer(ids, space.output_vectors, space.counts, **settings), alone, atol=1e-5)
     other = infer(ids, space.output_vectors, space.counts, **settings, seed=1)
     assert not np.allclose(other[0], alone[0], atol=1e-5)
-
-
-def test_batches_hold_every_document_with_words_once():
-    lengths = np.array([5, 0, 90_000, 3, 3, 7, 0, 20_000, 20_000, 20_000])
-    found = _batches(lengths)
-    assert sorted(np.concatenate(found).tolist()) == [0, 2, 3, 4, 5, 7, 8, 9]
-    assert [2] in [rows.tolist() for rows in found]  # longer than a batch: alone
-    assert all(len(rows) * lengths[rows].max() <= 50_000 or len(rows) == 1 for rows in found)
 
 
 def test_without_gensim_the_error_names_the_extra(monkeypatch):

@@ -169,6 +169,9 @@ def test_buckets_hold_every_row_once_and_like_lengths():
 
 def test_budget_holds_every_row_once():
     lengths = np.random.default_rng(1).integers(1, 100, 500)
+    assert [2] in [
+        rows.tolist() for rows in within_budget(np.array([5, 3, 9000, 4]), 300)
+    ]  # longer than a batch: alone
     plan = within_budget(lengths, 300)
     assert sorted(np.concatenate(plan)) == list(range(500))
     assert all(len(batch) * lengths[batch].max() <= 300 for batch in plan)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nolabel.views.tokens import content, crop, delete, hide, hide_groups, keep, replace
+from nolabel.views.tokens import content, crop, delete, hide, hide_groups, keep
 
 START, END, PAD, MASK = 2, 3, 0, 4
 
@@ -67,7 +67,7 @@ def test_crop_is_one_span_within_the_ratios():
         assert inner == list(range(inner[0], inner[0] + len(inner)))
         assert 20 <= len(inner) <= 50
         starts.add(inner[0] - 10)
-    assert min(starts) == 0 or len(starts) > 50
+    assert min(starts) < 5
     assert max(starts) > 50
     assert rows(crop(tokens, mask, (0.2, 0.5), generator()))[200:] == [[2, 10, 3], [2, 3]]
 
@@ -76,16 +76,6 @@ def test_crop_reaches_both_ends():
     tokens, mask = batch(*[4] * 300)
     found = [tuple(row[1:-1]) for row in rows(crop(tokens, mask, (0.5, 0.5), generator()))]
     assert set(found) == {(10, 11), (11, 12), (12, 13)}
-
-
-def test_replace_changes_content_alone():
-    tokens, mask = batch(500, 3)
-    found = replace(tokens, mask, 0.5, generator(), vocabulary_size=1000)
-    assert torch.equal(found.mask, mask)
-    changed = found.tokens != tokens
-    assert not (changed & ~content(mask)).any()
-    assert 200 < int(changed.sum()) < 300
-    assert int(found.tokens[changed].min()) >= 5
 
 
 def test_hide_shares_and_targets():

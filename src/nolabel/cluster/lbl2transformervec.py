@@ -18,6 +18,7 @@ import numpy as np
 
 from nolabel.assess.inputs import as_count, as_embeddings
 from nolabel.cluster.keyword_topics import KeywordTopics, Progress
+from nolabel.training.sentences import sentence_encoder
 
 #: Tokens that an encoder which does not say so is taken to read.
 TOKENS = 256
@@ -50,9 +51,7 @@ def sentence_groups(text: str, most: int) -> list[str]:
 def _encoder_of(spec: Any) -> tuple[Callable[[list[str]], Any], int]:
     """What makes vectors of texts, and how many tokens it reads."""
     if isinstance(spec, str):
-        raise ValueError(
-            f"encoder: an object with encode(texts) or transform(texts) was expected, got the name {spec!r}"
-        )
+        spec = sentence_encoder(spec)
     for name in ("encode", "transform"):
         if callable(getattr(spec, name, None)):
             return getattr(spec, name), int(getattr(spec, "max_seq_length", None) or TOKENS)
@@ -71,8 +70,9 @@ class Lbl2TransformerVec(KeywordTopics):
     Parameters
     ----------
     keywords : label to its keywords, which may be phrases
-    encoder : an object with ``encode(texts)``, such as a model of `sentence-transformers`, or with ``transform(texts)``,
-        such as a fitted estimator; or a function. It returns floats (n, d).
+    encoder : ``st:`` or ``hf:`` and a name or folder; or an object with ``encode(texts)``, such as a model of
+        `sentence-transformers`, or with ``transform(texts)``, such as a fitted estimator; or a function. The last three return
+        floats (n, d)
     group_words : most words of a group of sentences; by default half of the encoder's ``max_seq_length``, or 128
     min_docs, max_docs, similarity_threshold, threshold_offset, clean_outliers : see `Lbl2Vec`
 

@@ -13,7 +13,6 @@ documents; the authors' code takes a single one unless told otherwise (here ``mi
 """
 
 import difflib
-import re
 import warnings
 from collections.abc import Collection
 from typing import Any
@@ -25,17 +24,13 @@ from nolabel.cluster import paragraph_vectors
 from nolabel.cluster.candidates import cosine, unit
 from nolabel.cluster.inputs import number, refuse_empty
 from nolabel.cluster.keyword_topics import KeywordTopics, Progress, warn_unknown
+from nolabel.data.vocabulary import keep_probabilities
+from nolabel.data.words import split_words
 
 #: Most frequent words among which one that looks like an unknown keyword is sought.
 NEAREST_AMONG = 20_000
 #: Words of a document that a pass has to use, on average, for its vector to say something.
 FEW_WORDS = 2.0
-_WORD = re.compile(r"\w+")
-
-
-def _words(text: str) -> list[str]:
-    """Runs of letters, digits and underscores without capitals: of documents and of keywords alike."""
-    return _WORD.findall(text.lower())
 
 
 class Lbl2Vec(KeywordTopics):
@@ -186,13 +181,13 @@ class Lbl2Vec(KeywordTopics):
 
     def _warn_of_sampling(self, counts: dict[str, int], documents: int) -> None:
         each = np.array(list(counts.values()))
-        used = float((each * paragraph_vectors.keep_probability(each, self.sample)).sum()) / documents
+        used = float((each * keep_probabilities(each, self.sample)).sum()) / documents
         if used < FEW_WORDS and self.sample:
             text = f"sample={self.sample:g} leaves {used:.1f} words of a document in a pass, on average"
             warnings.warn(f"{text}: too few to learn from, raise it or set it to 0", stacklevel=4)
 
     def _documents(self, texts: list[str]) -> list[list[str]]:
-        documents = [_words(text) for text in texts]
+        documents = [split_words(text) for text in texts]
         refuse_empty([bool(words) for words in documents], "holds no word")
         return documents
 
@@ -202,7 +197,7 @@ class Lbl2Vec(KeywordTopics):
         unknown: dict[str, list[str]] = {}
         phrases = []
         for label, keywords in self.keywords.items():
-            split = {keyword: _words(keyword) for keyword in keywords}
+            split = {keyword: split_words(keyword) for keyword in keywords}
             phrases += [keyword for keyword, words in split.items() if len(words) > 1]
             found = {tuple(word for word in words if word in counts) for words in split.values()}
             known.append([list(words) for words in sorted(found) if words])

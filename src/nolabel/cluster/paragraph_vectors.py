@@ -19,6 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nolabel.data.vocabulary import keep_probabilities
+from nolabel.training.batches import within_budget
+
 LEAST_RATE = 1e-4
 #: Words of a document that move its vector together, and negatives that every pass draws for all of them.
 STRIDE, NOISE = 16, 128
@@ -49,20 +52,6 @@ def word_counts(documents: Iterable[Sequence[str]], min_count: int) -> dict[str,
     counts = Counter(word for document in documents for word in document)
     kept = [(word, count) for word, count in counts.items() if count >= min_count]
     return dict(sorted(kept, key=lambda pair: (-pair[1], pair[0])))
-
-
-def keep_probability(counts: np.ndarray, sample: float) -> np.ndarray:
-    """Probability that one occurrence of each word is used: min(1, sqrt(t / f) + t / f) at the frequency f, t = `sample`.
-
-    A `sample` of 0 keeps everything.
-
-    >>> keep_probability(np.array([90, 10]), 0.1).round(3).tolist()
-    [0.444, 1.0]
-    """
-    if not sample:
-        return np.ones(len(counts))
-    relative = sample * counts.sum() / counts
-    return np.minimum(1.0, np.sqrt(relative) + relative)
 
 
 def train(
@@ -159,7 +148,7 @@ def infer(
     passes : times each document is gone through
     """
     layer = torch.from_numpy(np.ascontiguousarray(output_vectors, dtype=np.float32))
-    chance = torch.from_numpy(keep_probability(counts, sample).astype(np.float32))
+    chance = torch.from_numpy(keep_probabilities(counts, sample).astype(np.float32))
     share = torch.from_numpy(counts.astype(np.float64) ** 0.75)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.multinomial(share, passes * NOISE, replacement=True, generator=generator).view(passes, NOISE)
@@ -167,7 +156,8 @@ def infer(
     lengths = np.array([len(document) for document in documents])
     vectors = torch.zeros(len(documents), layer.shape[1])
     done = 0
-    for rows in _batches(lengths):
+    filled = np.flatnonzero(lengths)
+    for rows in (filled[part] for part in within_budget(lengths[filled], BATCH_WORDS)):
         width = -(-int(lengths[rows].max()) // STRIDE) * STRIDE
         words = torch.zeros(len(rows), width, dtype=torch.int64)
         weights = torch.zeros(len(rows), width)
@@ -179,20 +169,6 @@ def infer(
         if progress is not None:
             progress(done, len(documents))
     return vectors.numpy()
-
-
-def _batches(lengths: np.ndarray) -> list[np.ndarray]:
-    """Rows of documents that have words, those of like length together."""
-    order = np.argsort(lengths, kind="stable")
-    order = order[lengths[order] > 0]
-    found, start = [], 0
-    while start < len(order):
-        stop = start + 1
-        while stop < len(order) and (stop + 1 - start) * lengths[order[stop]] <= BATCH_WORDS:
-            stop += 1
-        found.append(order[start:stop])
-        start = stop
-    return found
 
 
 def _fitted(words: Tensor, weights: Tensor, layer: Tensor, noise: Tensor, rates: np.ndarray, negative: int) -> Tensor:

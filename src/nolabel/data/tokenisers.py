@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -132,10 +131,3 @@ def read_tokeniser(saved: str) -> Tokenizer:
     tokeniser.no_padding()
     tokeniser.no_truncation()
     return tokeniser
-
-
-def blocks(texts: Iterable[str], size: int) -> Iterable[list[str]]:
-    """Lists of `size` texts, the last one shorter."""
-    left = iter(texts)
-    while block := list(itertools.islice(left, size)):
-        yield block

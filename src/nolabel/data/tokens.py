@@ -185,7 +185,7 @@ class _Store:
 
     def __init__(self, fingerprint: str, column: str, folder: str | os.PathLike[str] | None) -> None:
         root = folder or os.environ.get("NOLABEL_CACHE") or Path.home() / ".cache" / "nolabel"
-        self.file = Path(root).expanduser() / "tokens" / fingerprint / f"{column.encode().hex()}.npz"
+        self.file = Path(root).expanduser() / "tokens" / fingerprint / column.encode().hex()
 
     def encoded(
         self, texts: Iterator[list[str]], tokeniser: Tokenizer, limit: int, dtype: type

@@ -12,6 +12,23 @@ import numpy as np
 from nolabel.data.words import NumberedTexts
 
 
+def keep_probabilities(counts: np.ndarray, threshold: float) -> np.ndarray:
+    """Probability (v,) of keeping one occurrence of each word when frequent ones are thinned out.
+
+    ``min(1, sqrt(t / f) + t / f)`` for a word that is a share f of all; t is `threshold`, 0 keeps everything.
+    Mikolov et al., NeurIPS 2013, arXiv:1310.4546, in the form of its code.
+
+    >>> keep_probabilities(np.array([90, 10]), 0.1).round(3).tolist()
+    [0.444, 1.0]
+    """
+    if not threshold >= 0:
+        raise ValueError(f"threshold must be at least 0, got {threshold}")
+    if threshold == 0:
+        return np.ones(len(counts))
+    ratio = threshold * counts.sum() / counts
+    return np.minimum(1.0, np.sqrt(ratio) + ratio)
+
+
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
     """Frequent words, and frequent pairs of neighbouring ones, by falling frequency (ties in the order of the alphabet).
@@ -148,17 +165,8 @@ class Vocabulary:
         return ids, np.searchsorted(places, texts.offsets).astype(np.int64)
 
     def keep_probabilities(self, threshold: float) -> np.ndarray:
-        """Probability (v,) of keeping one occurrence of each word when frequent ones are thinned out.
-
-        ``min(1, sqrt(t / f) + t / f)`` for a word that is a share f of all; t is `threshold`, 0 keeps everything.
-        Mikolov et al., NeurIPS 2013, arXiv:1310.4546, in the form of its code.
-        """
-        if not threshold >= 0:
-            raise ValueError(f"threshold must be at least 0, got {threshold}")
-        if threshold == 0:
-            return np.ones(len(self))
-        ratio = threshold * self.counts.sum() / self.counts
-        return np.minimum(1.0, np.sqrt(ratio) + ratio)
+        """`keep_probabilities` of the words, (v,)."""
+        return keep_probabilities(self.counts, threshold)
 
     def noise(self, kind: str = "unigram", power: float = 0.75) -> np.ndarray:
         """Probabilities (v,) from which negatives are drawn.

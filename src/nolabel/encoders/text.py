@@ -125,12 +125,11 @@ def from_scratch(
     from transformers import BertConfig, BertModel
 
     layers, width = _shape(name)
-    head = 32 if width <= 256 else 64
     config = BertConfig(
         vocab_size=vocabulary_size,
         hidden_size=width,
         num_hidden_layers=layers,
-        num_attention_heads=max(1, width // head),
+        num_attention_heads=max(1, width // _head(width)),
         intermediate_size=4 * width,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
@@ -141,14 +140,17 @@ def from_scratch(
     return TextEncoder(BertModel(config, add_pooling_layer=False), pooling=pooling)
 
 
+def _head(width: int) -> int:
+    """Width of an attention head."""
+    return 32 if width <= 256 else 64
+
+
 def _shape(name: str) -> tuple[int, int]:
     match = re.fullmatch(r"bert-(\d+)x(\d+)", name)
     if match:
         layers, width = int(match[1]), int(match[2])
-        if layers < 1 or width < 8 or width % (32 if 32 <= width <= 256 else 64 if width > 256 else width):
-            raise ValueError(
-                f"encoder: {name!r} needs 1 layer or more and a width that is a multiple of 32 (64 above 256)"
-            )
+        if layers < 1 or width < 8 or width % min(width, _head(width)):
+            raise ValueError(f"encoder: {name!r} needs 1 layer or more and a width of whole heads of {_head(width)}")
         return layers, width
     if name not in SIZES:
         near = difflib.get_close_matches(name, SIZES, n=2, cutoff=0.5)
@@ -239,10 +241,9 @@ def _sentence_settings(folder: Path) -> tuple[str, bool, int | None]:
         if len(names) != 1 or names[0] is None:
             raise ValueError(f"encoder: {folder} pools by {', '.join(chosen) or 'nothing'}; supported are mean and cls")
         pooling = names[0]
-    length = None
-    for name in ("sentence_bert_config.json",):
-        if (folder / name).is_file():
-            length = json.loads((folder / name).read_text(encoding="utf-8")).get("max_seq_length")
+    limits, length = folder / "sentence_bert_config.json", None
+    if limits.is_file():
+        length = json.loads(limits.read_text(encoding="utf-8")).get("max_seq_length")
     return pooling, "Normalize" in kinds, length
 
 

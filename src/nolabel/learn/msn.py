@@ -27,6 +27,7 @@ from nolabel.objectives.assignments import assignment_agreement
 from nolabel.training import Clock, ImageLearner, Training, ema_update, gather, momentum_schedule, target_copy
 from nolabel.views import Augment, MultiCrop, recipe
 from nolabel.views.mask import mask_blocks
+from nolabel.views.multi_crop import Spec, as_spec, two_scales
 
 #: Blocks of the mask along a side: as many as a small transformer has patches (of 4 pixels in images of 32).
 BLOCKS = 8
@@ -102,11 +103,9 @@ class MSN(ImageLearner):
         self.image_size = image_size
         self.training = training
 
-    def crop_spec(self, side: int) -> tuple[tuple[int, int, tuple[float, float]], ...]:
+    def crop_spec(self, side: int) -> Spec:
         """The crops used for images of this side."""
-        if self.crops is None:
-            return ((2, side, (0.3, 1.0)), (2, max(side * 5 // 8, 8), (0.1, 0.3)))
-        return tuple((number, size, (area[0], area[1])) for number, size, area in self.crops)
+        return two_scales(side) if self.crops is None else as_spec(self.crops)
 
     def prepare(self, source: Any, folder: Any) -> None:
         batch = self.training_.batch_size or 1

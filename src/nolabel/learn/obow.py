@@ -36,6 +36,7 @@ from nolabel.training import (
     target_copy,
 )
 from nolabel.views import Augment, MultiCrop, random_flip, recipe
+from nolabel.views.multi_crop import Spec, as_spec
 from nolabel.views.patches import GridPatches
 from nolabel.views.recipes import SMALL, blur_bounds
 from nolabel.views.sampling import uniform
@@ -142,11 +143,9 @@ class OBoW(ImageLearner):
         self.image_size = image_size
         self.training = training
 
-    def crop_spec(self, side: int) -> tuple[tuple[int, int, tuple[float, float]], ...]:
+    def crop_spec(self, side: int) -> Spec:
         """The crops used for images of this side."""
-        if self.crops is None:
-            return ((2, side * 3 // 4, (0.08, 0.6)),)
-        return tuple((number, size, (area[0], area[1])) for number, size, area in self.crops)
+        return ((2, side * 3 // 4, (0.08, 0.6)),) if self.crops is None else as_spec(self.crops)
 
     def patch_spec(self, side: int) -> tuple[int, int]:
         """Number and side of the patches used for images of this side."""

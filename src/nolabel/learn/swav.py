@@ -25,6 +25,7 @@ from nolabel.encoders import Prototypes, projection_head
 from nolabel.objectives import swapped_prediction
 from nolabel.training import Clock, FeatureQueue, ImageLearner, Training, gather
 from nolabel.views import Augment, MultiCrop, recipe
+from nolabel.views.multi_crop import Spec, as_spec, two_scales
 
 
 class SwAV(ImageLearner):
@@ -96,11 +97,9 @@ class SwAV(ImageLearner):
         self.image_size = image_size
         self.training = training
 
-    def crop_spec(self, side: int) -> tuple[tuple[int, int, tuple[float, float]], ...]:
+    def crop_spec(self, side: int) -> Spec:
         """The crops used for images of this side."""
-        if self.crops is None:
-            return ((2, side, (0.3, 1.0)), (2, max(side * 5 // 8, 8), (0.1, 0.3)))
-        return tuple((number, size, (area[0], area[1])) for number, size, area in self.crops)
+        return two_scales(side) if self.crops is None else as_spec(self.crops)
 
     def prepare(self, source: Any, folder: Any) -> None:
         if self.queue_length < 0:

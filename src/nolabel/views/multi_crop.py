@@ -1,5 +1,6 @@
 """Several views of each image at different sizes: a few large crops and more small, cheap ones."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -12,6 +13,20 @@ from nolabel.views.pixels import check_images
 from nolabel.views.sampling import check_bounds
 
 Spec = tuple[tuple[int, int, tuple[float, float]], ...]
+
+
+def two_scales(side: int) -> Spec:
+    """Two large crops of the image's side and two small ones, for images of few pixels.
+
+    >>> two_scales(32)
+    ((2, 32, (0.3, 1.0)), (2, 20, (0.1, 0.3)))
+    """
+    return ((2, side, (0.3, 1.0)), (2, max(side * 5 // 8, 8), (0.1, 0.3)))
+
+
+def as_spec(crops: Sequence[tuple[int, int, Sequence[float]]]) -> Spec:
+    """(number, side, (least, largest area)) of each kind of crop as tuples, whatever sequences they came in."""
+    return tuple((number, size, (area[0], area[1])) for number, size, area in crops)
 
 
 @dataclass(frozen=True)

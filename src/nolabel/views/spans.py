@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from nolabel.views.tokens import Tokens, content, keep
+from nolabel.views.tokens import Tokens, content, keep, random_span
 
 
 def inverse_cloze(
@@ -31,14 +31,9 @@ def inverse_cloze(
     (3, 4)
     """
     inner = content(mask)
-    counts = inner.sum(dim=1)
     draws = torch.rand(3, len(tokens), generator=generator, device=tokens.device)
-    share = ratio[0] + (ratio[1] - ratio[0]) * draws[0]
-    size = (share * counts).long().clamp_min(1).minimum(counts)
-    begin = 1 + (draws[1] * (counts - size + 1)).long().minimum(counts - size)
-    place = torch.arange(tokens.shape[1], device=tokens.device)
-    span = (place >= begin.unsqueeze(1)) & (place < (begin + size).unsqueeze(1))
-    whole = (draws[2] < kept) | (size == counts)
+    span = random_span(inner, ratio, draws[:2])
+    whole = (draws[2] < kept) | (span.sum(dim=1) == inner.sum(dim=1))
     frame = mask & ~inner
     return keep(tokens, span | frame, pad), keep(tokens, mask & (~span | whole.unsqueeze(1)), pad)
 

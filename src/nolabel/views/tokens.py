@@ -7,7 +7,7 @@ the generator.
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 
@@ -62,18 +62,19 @@ def delete(
     return keep(tokens, mask & (stays | ~inner), pad)
 
 
-def replace(
-    tokens: Int64[Tensor, "b l"],
-    mask: Bool[Tensor, "b l"],
-    p: float,
-    generator: torch.Generator,
-    *,
-    vocabulary_size: int,
-    first: int = 5,
-) -> Tokens:
-    """Put a random token (ids from `first` on) in the place of each with probability `p`."""
-    random = torch.randint(first, vocabulary_size, tokens.shape, generator=generator, device=tokens.device)
-    return Tokens(torch.where(content(mask) & (_uniform(tokens, generator) < p), random, tokens), mask)
+def random_span(
+    inner: Bool[Tensor, "b l"], ratio: tuple[float, float], draws: Float[Tensor, "2 b"]
+) -> Bool[Tensor, "b l"]:
+    """A span of the tokens `inner` of each row: a share of their number drawn from `ratio`, at least one, anywhere it fits.
+
+    `draws` are uniform in [0, 1): one for the length and one for the beginning of each.
+    """
+    counts = inner.sum(dim=1)
+    share = ratio[0] + (ratio[1] - ratio[0]) * draws[0]
+    size = (share * counts).long().clamp_min(1).minimum(counts)
+    begin = 1 + (draws[1] * (counts - size + 1)).long().minimum(counts - size)
+    place = torch.arange(inner.shape[1], device=inner.device)
+    return (place >= begin.unsqueeze(1)) & (place < (begin + size).unsqueeze(1))
 
 
 def crop(
@@ -89,13 +90,7 @@ def crop(
     Spans hold at least one token and begin anywhere they fit (Izacard et al., Contriever, TMLR 2022, arXiv:2112.09118).
     """
     inner = content(mask)
-    counts = inner.sum(dim=1)
-    draws = torch.rand(2, len(tokens), generator=generator, device=tokens.device)
-    share = ratio[0] + (ratio[1] - ratio[0]) * draws[0]
-    size = (share * counts).long().clamp_min(1).minimum(counts)
-    begin = 1 + (draws[1] * (counts - size + 1)).long().minimum(counts - size)
-    place = torch.arange(tokens.shape[1], device=tokens.device)
-    span = (place >= begin.unsqueeze(1)) & (place < (begin + size).unsqueeze(1))
+    span = random_span(inner, ratio, torch.rand(2, len(tokens), generator=generator, device=tokens.device))
     return keep(tokens, mask & (span | ~inner), pad)
 
 
