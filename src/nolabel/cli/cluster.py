@@ -18,7 +18,7 @@ TEXT_LENGTH = 500
 
 
 def command(
-    source: str = typer.Argument(..., help="File of documents (parquet, csv, jsonl) or name of a known set."),
+    source: str = typer.Argument(..., help="Folder or file of texts or pages, a table, or the name of a known set."),
     keywords: Path | None = typer.Option(
         None, "--keywords", "-k", help="Topics in a .yaml or .json file: label: [word, word, ...]."
     ),
@@ -121,15 +121,9 @@ def _learner(
 
 def _documents(source: str, columns: dict[str, str] | None) -> Documents:
     """The texts of a path or known set; those without a word are left out and listed."""
-    from nolabel.data import load, read
+    from nolabel.cli.run import open_table
 
-    if not os.path.exists(source) and os.sep not in source and "." not in source:
-        try:
-            table = read(load(source), columns=columns)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"{source} is neither a path here nor a known set: {error}") from None
-    else:
-        table = read(source, columns=columns)
+    table = open_table(source, columns)
     if "text" not in table.column_names:
         there = ", ".join(table.column_names)
         raise ValueError(f"{source} has no column 'text' among {there}; name the texts with --column text=NAME")

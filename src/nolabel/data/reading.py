@@ -5,15 +5,14 @@ from __future__ import annotations
 import sys
 import uuid
 import warnings
-import zipfile
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nolabel.data.decoding import ENDINGS
+from nolabel.data.table_files import load_arrays, load_csv, load_jsonl, read_file
 from nolabel.data.text_files import PAGES, TEXTS, read_files, read_lines
 
 if TYPE_CHECKING:
@@ -140,53 +139,17 @@ def _from_path(path: Path) -> Dataset:
     if ending not in _FILES:
         raise ValueError(f"source: {path} ends in {ending!r}; expected a folder, an image, or {', '.join(_FILES)}")
     if ending in TEXTS:
-        return _from_columns(_read_file(read_lines, path))
+        return _from_columns(read_file(read_lines, path))
     if ending in PAGES:
         return _texts_of_files(path.parent, [path.name])
     if ending in (".npy", ".npz"):
-        return _from_columns(_read_file(_load_arrays, path))
+        return _from_columns(read_file(load_arrays, path))
     if ending == ".parquet":
         import pyarrow.parquet as pq
 
-        return from_arrow(_read_file(lambda file: pq.ParquetFile(file, memory_map=True).read(), path))
-    reader = _load_csv if ending == ".csv" else _load_jsonl
-    return _with_paths(from_arrow(_read_file(reader, path)), path.parent)
-
-
-def _read_file(reader: Callable[[Path], Any], path: Path) -> Any:
-    """Run a reader; what it says about a damaged file becomes one line with the file's name."""
-    try:
-        return reader(path)
-    except PermissionError:
-        raise
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"source: {path} cannot be read as {path.suffix.lower()}: {reason}") from error
-
-
-def _load_csv(path: Path) -> pa.Table:
-    from pyarrow import csv
-
-    return csv.read_csv(path, parse_options=csv.ParseOptions(newlines_in_values=True))
-
-
-def _load_jsonl(path: Path) -> pa.Table:
-    from pyarrow import json
-
-    return json.read_json(path)
-
-
-def _load_arrays(path: Path) -> dict[str, np.ndarray]:
-    loaded = np.load(path, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        return {"image" if loaded.ndim > 2 else "vector": loaded}
-    with loaded:
-        arrays = {name: loaded[name] for name in loaded.files}
-    pictures = [name for name, array in arrays.items() if array.ndim > 2]
-    alike = len({array.shape[:1] for array in arrays.values()}) == 1
-    if alike and len(pictures) == 1 and "image" not in arrays:
-        arrays = {"image" if name == pictures[0] else name: array for name, array in arrays.items()}
-    return arrays
+        return from_arrow(read_file(lambda file: pq.ParquetFile(file, memory_map=True).read(), path))
+    reader = load_csv if ending == ".csv" else load_jsonl
+    return _with_paths(from_arrow(read_file(reader, path)), path.parent)
 
 
 def _from_folder(folder: Path) -> Dataset:
