@@ -148,7 +148,14 @@ def boosted(train: Sequence[Recipe], test: Sequence[Recipe], seed: int, attribut
         features.append(hand_made(page, words)[rows])
         labels.append(y[rows])
     model = HistGradientBoostingClassifier(
-        random_state=seed, max_iter=150, learning_rate=0.1, categorical_features=[0, 1, 2]
+        random_state=seed,
+        max_iter=100,
+        learning_rate=0.05,
+        max_leaf_nodes=8,
+        min_samples_leaf=3,  # some attributes have a dozen labelled nodes
+        l2_regularization=1.0,
+        class_weight="balanced",
+        categorical_features=[0, 1, 2],
     )
     model.fit(np.concatenate(features), np.concatenate(labels))
     found = []

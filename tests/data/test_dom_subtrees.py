@@ -172,3 +172,11 @@ def test_deep_and_long_pages():
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         dom_subtrees(parse_html(PAGE), **{"max_tokens": 8, "stride": 4, **options})
+
+
+def test_html_is_parsed():
+    html = "<div><p>a</p><p>b</p></div>"
+    found, expected = dom_subtrees(html, 6, 3), dom_subtrees(parse_html(html), 6, 3)
+    assert [subtree.nodes.tolist() for subtree in found] == [subtree.nodes.tolist() for subtree in expected]
+    with pytest.raises(ValueError, match="found no tag"):
+        dom_subtrees("no page", 6, 3)

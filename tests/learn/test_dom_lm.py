@@ -6,10 +6,8 @@ import torch
 from sklearn.base import clone
 
 from nolabel.data.dom import parse_html
-from nolabel.learn.dom_heads import AttributeExtractor
-from nolabel.learn.dom_lm import DomLM, page_states
-from nolabel.learn.dom_pairs import OpenIE
-from nolabel.learn.dom_qa import HtmlQA
+from nolabel.learn import AttributeExtractor, DomLM, HtmlQA, OpenIE
+from nolabel.learn.dom_lm import page_states
 from nolabel.training import Training
 
 WORDS = ("soup", "stew", "bread", "salad", "cake", "pie", "rice", "fish", "egg", "bean")
@@ -153,6 +151,7 @@ def test_questions_about_new_pages_are_answered(fitted):
     [
         ({"stride": 60}, "stride must be at most max_tokens, 48, got 60"),
         ({"stride": 0}, "stride must be a whole number of at least 1"),
+        ({"max_tokens": 2, "stride": 1}, "max_tokens must be a whole number of at least 3, got 2"),
         ({"mask_token": 1.0}, r"mask_token must be a share in \[0, 1\)"),
         ({"mask_token": 0.0, "mask_node": 0.0}, "nothing would be learned"),
     ],
@@ -186,3 +185,109 @@ def test_a_node_longer_than_a_window_is_cut_and_counted():
     with pytest.warns(UserWarning, match="1 nodes are longer than a window and were cut"):
         found = model(training=training(steps=2)).fit([*PAGES, long])
     assert found.cut_ == 1
+
+
+def test_rows_of_a_table_without_a_page_are_left_out(fitted):
+    table = {"html": [PAGES[0], "no page", PAGES[1]], "path": list("abc")}
+    with pytest.warns(UserWarning, match="1 of 3 pages were skipped, first b: expected a page"):
+        z = fitted.transform(table)
+    np.testing.assert_allclose(z, fitted.transform(PAGES[:2]), atol=1e-6)
+    with pytest.warns(UserWarning, match="pages were skipped"):
+        learned = model(training=training(steps=2)).fit({"html": [*PAGES, ""]})
+    assert learned.transform([parse_html(PAGES[0])]).shape == (1, 32)
+    with (
+        pytest.warns(UserWarning, match="pages were skipped"),
+        pytest.raises(ValueError, match=r"html\[1\]: .*leave such rows out"),
+    ):
+        AttributeExtractor(fitted).fit(table, [{}] * 3)
+
+
+def test_a_page_is_the_mean_of_its_tokens(fitted):
+    long = PAGES[0].replace("</ul>", "".join(f"<li>{word} {word}" for word in WORDS * 3) + "</ul>")  # several windows
+    assert len(fitted.open_table([long], None)) > 1
+    nodes = fitted.transform([long], level="node")[0]
+    counts = fitted.open_table([long], None).tokens[0].counts
+    expected = np.average([vector for _, vector in nodes], axis=0, weights=counts)
+    np.testing.assert_allclose(fitted.transform([long])[0], expected, atol=1e-5)
+
+
+def test_a_page_nested_deeper_than_python_recurses(fitted):
+    deep = "<div>" * 5000 + "soup" + "</div>" * 5000
+    assert np.isfinite(fitted.transform([deep, PAGES[0]])).all()
+    assert model(training=training(steps=2)).fit([*PAGES, deep]).cut_ == 0
+
+
+LABELS = [{"/html/body/div[1]/h2": "title"} | {f"/html/body/div[2]/ul/li[{i}]": "item" for i in range(1, 5)}] * 60
+
+
+def test_rare_attributes_weigh_more(fitted):
+    """n nodes: 60 titles, 240 items, and body, two div, ul and p of each page, which are nothing."""
+    learner = AttributeExtractor(fitted, training=training(steps=2)).fit(PAGES, LABELS)
+    np.testing.assert_allclose(learner.class_weights_, [1.0, (300 / 240) ** 0.5, (300 / 60) ** 0.5])
+    assert learner.single_ == ["title"]
+    alike = AttributeExtractor(fitted, balance=0.0, training=training(steps=2)).fit(PAGES, LABELS)
+    assert alike.class_weights_ == [1.0, 1.0, 1.0]
+    for balance in (-0.1, 1.5):
+        with pytest.raises(ValueError, match=r"balance must lie in \[0, 1\]"):
+            AttributeExtractor(fitted, balance=balance).fit(PAGES, LABELS)
+
+
+def test_what_is_marked_none_counts_neither_way(fitted):
+    """The gradient of a window does not see a node whose label is None."""
+    marked = [labels | {"/html/body/div[2]/p": None} for labels in LABELS]
+    learner = AttributeExtractor(fitted, training=training(steps=2))
+    learner.fit(PAGES, marked)
+    np.testing.assert_allclose(learner.class_weights_, [1.0, 1.0, 2.0])  # 240 nothing, 240 items, 60 titles
+
+
+def test_heads_take_a_language_model_that_is_still_to_be_fitted(tmp_path):
+    learner = AttributeExtractor(model(training=training(steps=2)), training=training(steps=2)).fit(PAGES, LABELS)
+    assert not learner.domlm._learned()
+    assert learner.transform(PAGES[:3]).shape == (3, 32)
+    learner.save(tmp_path / "run")
+    loaded = AttributeExtractor.load(tmp_path / "run")
+    assert loaded.predict(PAGES[:3]) == learner.predict(PAGES[:3])
+    again = clone(learner).fit(PAGES, LABELS)
+    assert again.predict(PAGES[:3]) == learner.predict(PAGES[:3])
+
+
+def test_labels_are_looked_at_before_anything_is_learned(monkeypatch):
+    monkeypatch.setattr(DomLM, "fit", lambda *args, **options: pytest.fail("learned first"))
+    with pytest.raises(ValueError, match=r"labels\[0\]: .*h7"):
+        AttributeExtractor(model()).fit(PAGES[:1], [{"/html/body/h7": "title"}])
+    with pytest.raises(ValueError, match=r"labels\[0\]: .*h7"):
+        OpenIE(model()).fit(PAGES[:1], [[("/html/body/h7", "/html/body/div[1]/h2")]])
+    with pytest.raises(ValueError, match=r"questions\[0\]: expected a question, got ' '"):
+        HtmlQA(model()).fit(PAGES[:1], [" "], ["soup"])
+
+
+def test_fine_tuning_leaves_the_language_model_alone(fitted):
+    before = {name: value.clone() for name, value in fitted.net_.state_dict().items()}
+    learner = AttributeExtractor(fitted, training=training(steps=3)).fit(PAGES, LABELS)
+    assert all(torch.equal(value, before[name]) for name, value in fitted.net_.state_dict().items())
+    words = learner.net_.encoder.words.weight
+    assert not torch.equal(words, fitted.net_.encoder.words.weight)
+
+
+def test_an_answer_that_no_window_holds_is_counted(fitted):
+    """A node longer than a window is cut; an answer behind the cut cannot be learned."""
+    long = "<p>" + " ".join(WORDS * 8) + " zebra</p>"
+    learner = HtmlQA(fitted, question_tokens=8, training=training(steps=2))
+    titles = [("/html/body/div[1]/h2", parse_html(html).texts[2]) for html in PAGES[:20]]
+    with pytest.warns(UserWarning, match="1 of 21 answers are in no window whole: left out"):
+        learner.fit([*PAGES[:20], long], ["what"] * 21, [*titles, "zebra"])
+    assert learner.cut_ == 1
+    with pytest.raises(ValueError, match="no window holds a whole answer: raise max_tokens"):
+        HtmlQA(fitted, question_tokens=8).fit([long], ["what"], ["zebra"])
+
+
+def test_both_nodes_of_a_pair_have_to_fit_a_window(fitted):
+    far = f"<h1>soup</h1><ul>{''.join(f'<li>{word} {word} {word}' for word in WORDS * 4)}</ul><p>egg</p>"
+    pair = [("/html/body/h1", "/html/body/p")]
+    with pytest.raises(ValueError, match="no window holds both nodes of a pair: raise max_tokens"):
+        OpenIE(fitted).fit([far], [pair])
+    with pytest.raises(ValueError, match=r"labels\[0\]: /html/body/ul has no text of its own"):
+        OpenIE(fitted).fit([far], [[("/html/body/ul", "/html/body/p")]])
+    near = [[("/html/body/div[1]/h2", "/html/body/div[2]/p")]] * 20
+    with pytest.warns(UserWarning, match="1 of 21 pairs lie too far apart for a window"):
+        assert OpenIE(fitted, training=training(steps=2)).fit([*PAGES[:20], far], [*near, pair]).apart_ == 1

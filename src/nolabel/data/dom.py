@@ -11,6 +11,7 @@ text of ``p`` is "a d" and that of ``b`` is "c".
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -162,8 +163,10 @@ def parse_html(html: str | bytes, *, encoding: str | None = None, attributes: Se
     return Page(**fields, encoding=found, replaced=replaced)
 
 
-def parse_pages(htmls: Iterable[str | bytes], *, attributes: Sequence[str] = ATTRIBUTES) -> list[Page]:
+def parse_pages(htmls: Iterable[str | bytes | Page], *, attributes: Sequence[str] = ATTRIBUTES) -> list[Page]:
     """`parse_html` of many pages; an error names the index of the page, and equal pages become one object.
+
+    Pages that are parsed stay as they are. One warning counts those with bytes that are no text.
 
     >>> parse_pages(["<p>fine", "<p></p>", "no page"])
     Traceback (most recent call last):
@@ -174,13 +177,25 @@ def parse_pages(htmls: Iterable[str | bytes], *, attributes: Sequence[str] = ATT
     pages: list[Page] = []
     known: dict[str | bytes, Page] = {}
     for index, html in enumerate(htmls):
+        if isinstance(html, Page):
+            pages.append(html)
+            continue
         try:
             if not isinstance(html, str | bytes) or html not in known:
                 known[html] = parse_html(html, attributes=attributes)
         except (ValueError, TypeError) as error:
             raise type(error)(f"html[{index}]: {str(error).removeprefix('html: ')}") from None
         pages.append(known[html])
+    warn_of_replaced(pages)
     return pages
+
+
+def warn_of_replaced(pages: Sequence[Page]) -> None:
+    """Say how many pages came as bytes of which some are no text."""
+    damaged = [index for index, page in enumerate(pages) if page.replaced]
+    if damaged:
+        text = f"{len(damaged)} of {len(pages)} pages hold bytes that are no text in their encoding, read as U+FFFD"
+        warnings.warn(f"{text}; first html[{damaged[0]}]", stacklevel=3)
 
 
 def visible_text(html: str | bytes) -> str:

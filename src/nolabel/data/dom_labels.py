@@ -77,6 +77,18 @@ def match_nodes(page: Page, values: Mapping[str, str | Sequence[str]]) -> NodeLa
     return result
 
 
+def standing(page: Page, values: Sequence[str]) -> set[str]:
+    """Those of the values, white space collapsed, that are the whole text of some node.
+
+    >>> from nolabel.data.dom import parse_html
+    >>> standing(parse_html("<h1>Pea soup</h1>"), ["Pea  soup", "soup"])
+    {'Pea soup'}
+    """
+    innermost = {(int(begin), int(end)): node for node, (begin, end) in enumerate(page.spans)}
+    line = page.text.replace("\n", " ")
+    return {text for text in _texts("", values) if _holding(text, line, innermost)}
+
+
 def _texts(attribute: str, given: str | Sequence[str]) -> Counter[str]:
     """How often each value is expected."""
     items = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nolabel.data.dom import Page
+from nolabel.data.dom import Page, parse_html
 
 #: Elements of HTML; the tag id of ``TAGS[k]`` is k + 2, that of any other element 1.
 _TAGS = """a abbr acronym address area article aside audio b bdi bdo big blockquote body br button canvas caption center cite code
@@ -52,7 +52,7 @@ class Subtree:
 
 
 def dom_subtrees(
-    page: Page, max_tokens: int, stride: int, counts: Sequence[int] | np.ndarray | None = None
+    page: Page | str | bytes, max_tokens: int, stride: int, counts: Sequence[int] | np.ndarray | None = None
 ) -> list[Subtree]:
     """Cut a page into subtrees.
 
@@ -62,7 +62,7 @@ def dom_subtrees(
 
     Parameters
     ----------
-    page : n nodes
+    page : n nodes; HTML is parsed with `nolabel.data.parse_html`
     max_tokens : tokens a subtree may have
     stride : tokens of new nodes, at most `max_tokens`
     counts : (n,) tokens of each node, at least 1; default: the words of ``page.node_text``
@@ -82,6 +82,7 @@ def dom_subtrees(
     [0, 1, 4, 5] [4, 5]
     [0, 4, 5, 6] [6]
     """
+    page = page if isinstance(page, Page) else parse_html(page)
     lengths = _checked(page, max_tokens, stride, counts)
     cutter = _Cutter(page, lengths, max_tokens)
     subtrees: list[Subtree] = []

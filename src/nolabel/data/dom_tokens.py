@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _BLOCK = 4096  # nodes encoded at a time
+#: A page may have so many times as many windows as the median page, and at least so many, to learn from.
+_TIMES, _AT_LEAST = 16, 64
 TAG, NAME, TEXT = 0, 1, 2  # what a token is of: the tag, an attribute's value, the node's own text
 
 
@@ -117,6 +120,7 @@ class WindowSource:
     ----------
     windows : ``(page, subtree)`` of each row
     lengths : tokens of each row, as ``{"html": int64 (n,)}``
+    room : tokens of a window without start, end and `reserved`
     cut : nodes that alone are longer than a window, and were cut
     fingerprint : hash of the content
 
@@ -146,7 +150,7 @@ class WindowSource:
         self.tokeniser = tokeniser.to_str()
         self.special = special_ids(tokeniser)
         self.tokens = [page_tokens(page, tokeniser, attributes) for page in self.pages]
-        room = max_tokens - 2 - reserved
+        self.room = room = max_tokens - 2 - reserved
         self.windows: list[tuple[int, Subtree]] = []
         for number, (page, tokens) in enumerate(zip(self.pages, self.tokens)):
             found = dom_subtrees(page, room, min(stride, room), tokens.counts)
@@ -162,6 +166,25 @@ class WindowSource:
 
     def __len__(self) -> int:
         return len(self.windows)
+
+    def even_out(self) -> None:
+        """Leave windows of pages out that have far more than others, so that one endless page does not make up the rest.
+
+        What stays of such a page lies at even distances; one warning counts what goes.
+        """
+        counts = np.bincount([number for number, _ in self.windows], minlength=len(self.pages))
+        most = max(_AT_LEAST, int(_TIMES * np.median(counts)))
+        kept = [
+            end - count + (np.arange(count) if count <= most else np.linspace(0, count - 1, most).astype(np.int64))
+            for count, end in zip(counts, np.cumsum(counts))  # the windows of a page lie together
+        ]
+        long = int((counts > most).sum())
+        rows = np.concatenate(kept)
+        if long:
+            gone = f"{len(self) - len(rows)} of {len(self)} windows are not learned from"
+            warnings.warn(f"{gone}: {long} pages have more than {most}", stacklevel=2)
+            self.windows = [self.windows[row] for row in rows]
+            self.lengths = {"html": self.lengths["html"][rows]}
 
     def window(self, row: int) -> Window:
         """The tokens of one row."""
@@ -227,3 +250,26 @@ def node_means(source: WindowSource, outputs: Iterable[tuple[np.ndarray, np.ndar
             sums[number][subtree.nodes] += values[: len(subtree.nodes)]
             times[number][subtree.nodes] += 1
     return [(total / count[:, None]).astype(np.float32) for total, count in zip(sums, times)]
+
+
+def page_means(source: WindowSource, outputs: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """One row a page, float32 (n, d): the mean over its tokens, a node in several windows having the mean of these.
+
+    Parameters are those of `node_means`. No more than a row a page is held.
+    """
+    # times[i]: windows of node i; weights[i]: its tokens, of which a window holds no more than it has room for
+    times = [np.zeros(len(page), np.int64) for page in source.pages]
+    for number, subtree in source.windows:
+        times[number][subtree.nodes] += 1
+    weights = [np.minimum(tokens.counts, source.room) for tokens in source.tokens]
+    total = np.array([weight.sum() for weight in weights], np.float64)
+    sums: np.ndarray | None = None
+    for rows, found in outputs:
+        if sums is None:
+            sums = np.zeros((len(source.pages), found.shape[2]))
+        for row, values in zip(rows, found):
+            number, subtree = source.windows[row]
+            nodes = subtree.nodes
+            sums[number] += (weights[number][nodes] / times[number][nodes]) @ values[: len(nodes)]
+    assert sums is not None
+    return (sums / total[:, None]).astype(np.float32)

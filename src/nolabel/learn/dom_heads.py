@@ -1,11 +1,4 @@
-"""Attributes of pages: which node is the title, the price, the author, learned from a few labelled pages.
-
-On top of a `DomLM` stands a linear layer that names the attribute of a node from the mean state of its tokens, or of
-each token. All weights go on learning from the labelled pages. A node in several windows has the mean of its logits.
-
-Deng, Shiralkar, Lockard, Huang & Sun, "DOM-LM: learning generalizable representations for HTML documents", 2022,
-arXiv:2201.10608.
-"""
+"""The base of what is fine-tuned on a `DomLM`: its weights go on learning, with a small layer on top, from labelled pages."""
 
 from __future__ import annotations
 
@@ -18,24 +11,21 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from nolabel.data.dom_tokens import node_means
-from nolabel.encoders.tree import node_vectors
-from nolabel.learn.dom_lm import JUDGED, DomLM, outputs, page_states
-from nolabel.training import Learner, Training
+from nolabel.learn.dom_lm import JUDGED, DomLM, page_states, page_vectors
+from nolabel.learn.heads import Head
+from nolabel.training import Training
 from nolabel.training.batches import Rows, bucketed, within_budget
 from nolabel.training.text import BUDGET
 
 if TYPE_CHECKING:
     from nolabel.data.dom import Page
-    from nolabel.data.dom_tokens import WindowSource
 
-#: The label of a node that counts neither way.
-UNKNOWN = -100
+#: Steps that a head takes by default, however few the labels.
+LEAST_STEPS = 300
 
 
-class PageHead(Learner):
+class PageHead(Head):
     """The base of what is fine-tuned on a `DomLM`: windows, a copy of its weights, epochs in which labels are not too rare.
 
     A subclass has among its constructor arguments
@@ -44,7 +34,7 @@ class PageHead(Learner):
     * ``negatives``: windows without a label for each one with
     """
 
-    columns = ("html",)
+    columns: tuple[str, ...] = ("html", "label")
     recipe = {**DomLM.recipe, "epochs": 10}  # noqa: RUF012
     domlm: DomLM
     negatives: float
@@ -60,24 +50,34 @@ class PageHead(Learner):
         return fitted
 
     def begin(self, html: Any, columns: dict[str, str] | None) -> list[Page]:
-        """Forget an earlier fit, see to it that the language model is fitted, and parse the pages."""
+        """Check the arguments, forget an earlier fit, and parse the pages."""
         if not isinstance(self.domlm, DomLM):
             raise TypeError(f"domlm must be a DomLM, got {type(self.domlm).__name__}")
         if not self.negatives >= 0.0:
             raise ValueError(f"negatives must be at least 0, got {self.negatives!r}")
         self._forget()
+        return self.domlm.pages(html, columns)
+
+    def learn_language(self, pages: Sequence[Page]) -> None:
+        """See to it that the language model is fitted; called once the labels are known to be right."""
         if not self.domlm._learned():
-            self._stage = clone(self.domlm).fit(html, columns=columns)
-        return self.language_model.pages(html, columns)
+            self._stage = clone(self.domlm).fit(list(pages))
 
     def prepare(self, source: Any, folder: Any) -> None:
         if not self.domlm._learned():
             self.domlm_ = self._stage
 
     def fit_source(self, source: Any, *, run: str | os.PathLike[str] | None = None, resume: bool = False) -> Self:
-        """As `Learner.fit_source`, but never stopped for a collapse: labels may well ask for states that are alike."""
+        """As `Head.fit_source`.
+
+        Where `training` says nothing of how long, it is the recipe's epochs, and for few labels `LEAST_STEPS` at least.
+        """
         given = self.training
-        self.training = clone(given or Training()).set_params(stop_on_collapse=False)
+        self.training = clone(given or Training())
+        if self.training.epochs is self.training.steps is self.training.minutes is None:
+            rows = int(source.labelled.sum() * (1.0 + self.negatives))
+            batches = rows // (self.training.batch_size or self.recipe["batch_size"])
+            self.training.steps = max(LEAST_STEPS, self.recipe["epochs"] * batches)
         try:
             return super().fit_source(source, run=run, resume=resume)
         finally:
@@ -100,6 +100,14 @@ class PageHead(Learner):
         rows = np.concatenate([with_label, rng.permutation(without)[:wanted]])
         return [rows[part] for part in bucketed(source.lengths["html"][rows], min(batch_size, len(rows)), rng)]
 
+    def open_one(self, data: Any, columns: dict[str, str] | None, needed: tuple[str, ...] = ()) -> Any:
+        self.require_fitted()
+        return self.language_model.open_one(data, columns)
+
+    def transform_source(self, source: Any, **encode: Any) -> np.ndarray:
+        """Vectors (n, dim) of pages, as those of a `DomLM`, from the weights that went on learning."""
+        return page_vectors(self, source)
+
     def encode_plan(self, source: Any) -> list[np.ndarray]:
         return within_budget(source.lengths["html"], BUDGET)
 
@@ -118,170 +126,9 @@ class PageHead(Learner):
         return {"representation": (states[:: 2 * JUDGED], None)}
 
 
-class LabelledWindows:
-    """Windows and the label of each of their nodes, `UNKNOWN` for those that count neither way.
-
-    Parameters
-    ----------
-    source : the windows
-    labels : int64 (n,) of the nodes of each page; 0 for nothing
-    """
-
-    def __init__(self, source: WindowSource, labels: Sequence[np.ndarray]) -> None:
-        from nolabel.data import fingerprint
-
-        self.source, self.labels = source, labels
-        self.lengths, self.skipped = source.lengths, source.skipped
-        self.labelled = np.array([(labels[number][subtree.nodes] > 0).any() for number, subtree in source.windows])
-        self.fingerprint = fingerprint([source.fingerprint, list(labels)])
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def batch(self, rows: np.ndarray) -> dict[str, Any]:
-        batch = self.source.batch(rows)
-        found = [self.labels[number][subtree.nodes] for number, subtree in (self.source.windows[row] for row in rows)]
-        padded = np.full((len(rows), int(batch["node"].max()) + 1), UNKNOWN, np.int64)
-        for row, values in enumerate(found):
-            padded[row, : len(values)] = values
-        return {**batch, "label": torch.from_numpy(padded)}
-
-
-def labelled_nodes(page: Page, labels: Mapping[str, Any], index: int) -> dict[int, Any]:
-    """What is said of nodes by XPath, by their numbers; `index` of the page is for the error."""
-    try:
-        return dict(zip(page.nodes_at(labels), labels.values()))
-    except ValueError as error:
-        raise ValueError(f"labels[{index}]: {error}") from None
-
-
 def require_as_many(pages: Sequence[Any], labels: Any, name: str = "labels") -> None:
     """Raise unless there is one label (list, dict, answer) for each page."""
     if isinstance(labels, str | bytes | Mapping) or not hasattr(labels, "__len__"):
         raise TypeError(f"{name}: expected a list with one entry a page, got {type(labels).__name__}")
     if len(labels) != len(pages):
         raise ValueError(f"{name}: expected {len(pages)}, one a page, got {len(labels)}")
-
-
-class AttributeExtractor(PageHead):
-    """Find the nodes that hold attributes, on pages of sites never seen, from labelled pages of others.
-
-    Use it with pages of twenty sites or more. Where every page comes from one site, an XPath does the same.
-
-    Parameters
-    ----------
-    domlm : a `DomLM`; one that is not fitted learns from the pages of `fit` first
-    level : what the loss looks at: the mean state of each ``node``, or each ``token``
-    negatives : windows without a labelled node for each one with, in training
-    training : how long and on what to train
-
-    Attributes
-    ----------
-    classes_ : attributes, sorted
-
-    Raises
-    ------
-    ValueError : pages without tags or body; ``labels[i]: xpath: ...`` for a label whose XPath leads to no visible node
-
-    Examples
-    --------
-    >>> pages = [f"<h1>Soup {i}</h1><ul><li>{i} peas<li>salt</ul><p>Boil.</p>" for i in range(20)]
-    >>> labels = [{"/html/body/h1": "title", "/html/body/ul/li[2]": "ingredient"}] * 20
-    >>> model = DomLM("bert-1x32", vocabulary_size=120, training=Training(steps=2, batch_size=4)).fit(pages)
-    >>> extractor = AttributeExtractor(model, training=Training(steps=30, lr=0.01)).fit(pages, labels)
-    >>> [text for xpath, text, p in extractor.predict(["<h1>Stew</h1><p>Eat.</p>"])[0]["title"]]
-    ['Stew']
-    """
-
-    class_names_: list[str]
-
-    def __init__(
-        self, domlm: DomLM, *, level: str = "node", negatives: float = 1.0, training: Training | None = None
-    ) -> None:
-        self.domlm = domlm
-        self.level = level
-        self.negatives = negatives
-        self.training = training
-
-    @property
-    def classes_(self) -> np.ndarray:
-        self.require_fitted()
-        return np.asarray(self.class_names_)
-
-    def fit(self, X: Any, y: Any = None, *, columns: dict[str, str] | None = None, **options: Any) -> Self:
-        """Learn from pages and labels.
-
-        Parameters
-        ----------
-        X : list of HTML, or a table with the column ``html``
-        y : for each page a dict from XPath to attribute; None as attribute: neither that nor nothing. All other nodes
-            are nothing. `nolabel.data.dom_labels.match_nodes` makes such dicts from known values
-        columns, options : as in `Learner.fit`
-        """
-        if self.level not in ("node", "token"):
-            raise ValueError(f"level must be node or token, got {self.level!r}")
-        pages = self.begin(X, columns)
-        require_as_many(pages, y)
-        found = [labelled_nodes(page, labels, index) for index, (page, labels) in enumerate(zip(pages, y))]
-        self._names = sorted({name for labels in found for name in labels.values() if name is not None})
-        if not self._names:
-            raise ValueError("labels: no node of any page has an attribute")
-        codes = {name: number for number, name in enumerate(self._names, 1)} | {None: UNKNOWN}
-        arrays = []
-        for page, labels in zip(pages, found):
-            array = np.zeros(len(page), np.int64)
-            array[list(labels)] = [codes[name] for name in labels.values()]
-            arrays.append(array)
-        return self.fit_source(LabelledWindows(self.language_model.windows(pages), arrays), **options)
-
-    def prepare(self, source: Any, folder: Any) -> None:
-        super().prepare(source, folder)
-        self.class_names_ = self._names
-
-    def build(self, example: dict[str, Any]) -> nn.Module:
-        net = self.make_net()
-        net.classes = nn.Linear(net.encoder.dim, len(self.class_names_) + 1)
-        return net
-
-    def loss(self, net: Any, views: dict[str, Any]) -> Tensor:
-        states, nodes, labels = page_states(net, views), views["node"], views["label"]
-        if self.level == "token":
-            labels = labels.gather(1, nodes.clamp_min(0)).masked_fill(nodes < 0, UNKNOWN)  # (b, l)
-        else:
-            states = node_vectors(states, nodes)  # (b, k, dim)
-        known = labels != UNKNOWN
-        return cross_entropy(net.classes(net.dropout(states[known])).float(), labels[known])
-
-    def predict_proba(self, X: Any, *, columns: dict[str, str] | None = None) -> list[np.ndarray]:
-        """For each page float32 (nodes, 1 + attributes): the probability that a node is nothing, then of each attribute."""
-        self.require_fitted()
-        return self._probabilities(self.language_model.pages(X, columns))
-
-    def predict(
-        self, X: Any, *, columns: dict[str, str] | None = None
-    ) -> list[dict[str, list[tuple[str, str, float]]]]:
-        """For each page and attribute the nodes that hold it, in document order, as (XPath, text, probability)."""
-        self.require_fitted()
-        pages = self.language_model.pages(X, columns)
-        found: list[dict[str, list[tuple[str, str, float]]]] = []
-        for page, p in zip(pages, self._probabilities(pages)):
-            best = p.argmax(axis=1)
-            found.append(
-                {
-                    name: [
-                        (page.xpath(i), page.full_text(i), float(p[i, c])) for i in np.flatnonzero(best == c).tolist()
-                    ]
-                    for c, name in enumerate(self.class_names_, 1)
-                }
-            )
-        return found
-
-    def _probabilities(self, pages: Sequence[Page]) -> list[np.ndarray]:
-        def logits(net: Any, batch: dict[str, Any]) -> Tensor:
-            # the mean of the tokens' logits is the logit of their mean
-            scores: Tensor = net.classes(node_vectors(page_states(net, batch), batch["node"]))
-            return scores
-
-        source = self.language_model.windows(pages)
-        found = node_means(source, outputs(self, self.net_, source, logits))
-        return [torch.from_numpy(values).softmax(dim=1).numpy() for values in found]

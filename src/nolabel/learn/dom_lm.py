@@ -27,15 +27,17 @@ from torch.nn.functional import cross_entropy
 
 from nolabel.data.dom import ATTRIBUTES
 from nolabel.data.dom_subtrees import TAG_TABLE
-from nolabel.data.dom_tokens import TAG, node_means
+from nolabel.data.dom_tokens import TAG, node_means, page_means
 from nolabel.encoders.tree import TreeEmbedding, node_vectors
 from nolabel.training import Learner, Training
-from nolabel.training.batches import to_device
+from nolabel.training.batches import prefetched, to_device
+from nolabel.training.devices import launched
 from nolabel.training.text import TextLearner
 from nolabel.views.tokens import hide, hide_groups
 
 if TYPE_CHECKING:
     from nolabel.data.dom import Page
+    from nolabel.data.dom_pages import Pages, PageSource
     from nolabel.data.dom_tokens import WindowSource
 
 #: Rows of the tables of places among siblings and of depths; the numbers of nodes and parents need one a token.
@@ -72,7 +74,8 @@ class DomLM(TextLearner):
 
     Raises
     ------
-    ValueError : ``html[i]: ...`` for a page without tags or with an empty body; arguments that do not fit
+    ValueError : ``html[i]: ...`` for a page without tags or with an empty body in a list; in a table such pages are left out
+        and counted. Arguments that do not fit
 
     Examples
     --------
@@ -120,9 +123,11 @@ class DomLM(TextLearner):
         return self.max_tokens
 
     def _check(self) -> None:
+        for name, least in (("max_tokens", 3), ("stride", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
         super()._check()
-        if isinstance(self.stride, bool) or not isinstance(self.stride, int) or self.stride < 1:
-            raise ValueError(f"stride must be a whole number of at least 1, got {self.stride!r}")
         if self.stride > self.max_tokens:
             raise ValueError(f"stride must be at most max_tokens, {self.max_tokens}, got {self.stride}")
         for name in ("mask_token", "mask_node"):
@@ -136,22 +141,12 @@ class DomLM(TextLearner):
     # Reading --------------------------------------------------------------------------------------------------------
 
     def pages(self, html: Any, columns: dict[str, str] | None = None) -> list[Page]:
-        """Parsed pages of a list of HTML (str or bytes) or of the column ``html`` of a table."""
-        from nolabel.data import read
-        from nolabel.data.columns import require_column
-        from nolabel.data.dom import parse_pages
+        """Parsed pages of a list of HTML or of the column ``html`` of a table, all of them."""
+        from nolabel.data.dom_pages import open_pages
 
-        if isinstance(html, str) and html.lstrip().startswith("<"):
-            raise TypeError("html: expected a list of pages, got a single one")
-        if isinstance(html, list | tuple):
-            if not html:
-                raise ValueError("html: the list is empty")
-            return parse_pages(html, attributes=self.attributes)
-        table = read(html, columns=columns)
-        require_column(table, "html", "columns")
-        return parse_pages(table["html"], attributes=self.attributes)
+        return open_pages(html, columns, self.attributes).require_all()
 
-    def windows(self, pages: Sequence[Page], *, reserved: int = 0) -> WindowSource:
+    def windows(self, pages: Sequence[Page] | Pages, *, reserved: int = 0) -> WindowSource:
         """The windows of parsed pages; `reserved` tokens of each are kept free."""
         from nolabel.data.dom_tokens import WindowSource
         from nolabel.data.tokenisers import read_tokeniser, train_wordpiece
@@ -175,9 +170,28 @@ class DomLM(TextLearner):
             warnings.warn(f"{source.cut} nodes are longer than a window and were cut: raise max_tokens", stacklevel=3)
         return source
 
-    def open_table(self, data: Any, columns: dict[str, str] | None, needed: tuple[str, ...] = ()) -> Any:
+    def open_table(self, data: Any, columns: dict[str, str] | None, needed: tuple[str, ...] = ()) -> WindowSource:
+        """The windows of the pages: what `fit` draws from."""
+        from nolabel.data.dom_pages import open_pages
+
         self._check()
-        return self.windows(self.pages(data, columns))
+        found = open_pages(data, columns, self.attributes)
+        source = self.windows(found)
+        source.skipped = found.skipped
+        return source
+
+    def open(self, data: Any, columns: dict[str, str] | None) -> WindowSource:
+        source = self.open_table(data, columns)
+        source.even_out()
+        return source
+
+    def open_one(self, data: Any, columns: dict[str, str] | None, needed: tuple[str, ...] = ()) -> PageSource:
+        """The pages as rows, with their windows: what `transform` gives a row each for."""
+        from nolabel.data.dom_pages import PageSource, open_pages
+
+        self._check()
+        found = open_pages(data, columns, self.attributes)
+        return PageSource(self.windows(found), found)
 
     def prepare(self, source: Any, folder: Any) -> None:
         super().prepare(source, folder)
@@ -261,7 +275,7 @@ class DomLM(TextLearner):
 
         Parameters
         ----------
-        X : list of HTML (str or bytes), or a table with the column ``html``
+        X : list of HTML (str, bytes, or parsed with `nolabel.data.parse_html`), or a table with the column ``html``
         columns : ``{"html": "body"}`` if it has another name
         level : ``page``, ``node`` or ``token``
 
@@ -274,19 +288,22 @@ class DomLM(TextLearner):
         self.require_fitted()
         if level not in LEVELS:
             raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
-        source = self.open_table(X, columns)
+        opened = self.open_one(X, columns)
+        if level == "page":
+            return self.transform_source(opened)
+        source = opened.windows
         if level == "token":
             return self._token_vectors(source)
-        means = node_means(source, outputs(self, self.net_, source, _states_of_nodes))
-        if level == "node":
-            return [list(zip(map(page.xpath, range(len(page))), found)) for page, found in zip(source.pages, means)]
-        weights = [np.minimum(tokens.counts, self.max_tokens) for tokens in source.tokens]
-        return np.stack([np.average(found, axis=0, weights=w) for found, w in zip(means, weights)]).astype(np.float32)
+        means = node_means(source, outputs(self, source, states_of_nodes))
+        return [list(zip(map(page.xpath, range(len(page))), found)) for page, found in zip(source.pages, means)]
+
+    def transform_source(self, source: PageSource, **encode: Any) -> np.ndarray:
+        return page_vectors(self, source)
 
     def _token_vectors(self, source: WindowSource) -> list[list[tuple[str, np.ndarray]]]:
         found: list[list[tuple[str, np.ndarray]]] = [[] for _ in source.pages]
         states: dict[int, np.ndarray] = {}
-        for rows, values in outputs(self, self.net_, source, page_states):
+        for rows, values in outputs(self, source, page_states):
             states.update(zip(rows.tolist(), values))
         for row, (number, subtree) in enumerate(source.windows):
             nodes = source.window(row).nodes
@@ -307,16 +324,24 @@ def page_states(net: Any, batch: dict[str, Any]) -> Tensor:
     return joined
 
 
-def _states_of_nodes(net: Any, batch: dict[str, Any]) -> Tensor:
+def states_of_nodes(net: Any, batch: dict[str, Any]) -> Tensor:
+    """The mean state of each node of a window: (b, k, dim)."""
     return node_vectors(page_states(net, batch), batch["node"])
 
 
-@torch.no_grad()
+def page_vectors(learner: Learner, source: PageSource) -> np.ndarray:
+    """The mean state over the tokens of each page, (n, dim) float32; a node in several windows has the mean of these."""
+    return page_means(source.windows, outputs(learner, source.windows, states_of_nodes))
+
+
 def outputs(
-    learner: Learner, net: nn.Module, source: Any, of: Callable[[Any, dict[str, Any]], Tensor]
+    learner: Learner, source: Any, of: Callable[[Any, dict[str, Any]], Tensor]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Row numbers (b,) and what `of` makes of their batch, (b, ...), for all windows of a source."""
-    net.eval()
-    device = next(net.parameters()).device
-    for rows in learner.encode_plan(source):
-        yield rows, of(net, to_device(source.batch(rows), device)).float().cpu().numpy()
+    """Row numbers (b,) and what `of` makes of the network and their batch, (b, ...), for all windows of a source."""
+    fabric = launched(learner.training_, single=True)
+    net = learner.net_.to(fabric.device).eval()
+    plan = learner.encode_plan(source)
+    for rows, batch in zip(plan, prefetched(source, iter(plan)), strict=True):
+        with torch.no_grad(), fabric.autocast():
+            found = of(net, to_device(batch, fabric.device)).float().cpu().numpy()
+        yield rows, found
