@@ -61,6 +61,22 @@ def test_gradient_reaches_queries_passages_and_temperature_but_not_what_is_ignor
     assert float(temperature.grad) != 0
 
 
+def test_log_q_by_hand():
+    """Scores less log q, of the own passage too; one constant for all changes nothing, and it has no part in the other half."""
+    queries, passages = vectors(2, 3)
+    log_q = torch.tensor([0.5, 0.2, 0.3]).log()
+    scores = queries @ passages.T / 0.5 - log_q
+    expected = -scores.log_softmax(dim=1).diagonal().mean()
+    torch.testing.assert_close(in_batch_softmax(queries, passages, temperature=0.5, log_q=log_q), expected)
+    plain = in_batch_softmax(queries, passages, temperature=0.5)
+    torch.testing.assert_close(
+        in_batch_softmax(queries, passages, temperature=0.5, log_q=torch.full((3,), -7.0)), plain
+    )
+    back = 2 * in_batch_softmax(queries, passages, temperature=0.5, symmetric=True) - plain
+    both = in_batch_softmax(queries, passages, temperature=0.5, symmetric=True, log_q=log_q)
+    torch.testing.assert_close(both, (expected + back) / 2)
+
+
 def test_false_negatives():
     found = false_negatives(torch.tensor([3, 4, 3]), torch.tensor([10, 11, 12, 11, 13]))
     # query 0 and 2 are the same question with two answers; passage 3 is passage 1 again
@@ -77,3 +93,5 @@ def test_bad_input():
         in_batch_softmax(queries, passages, temperature=0.0)
     with pytest.raises(ValueError, match=r"ignored must be \(3, 5\), got \(3, 3\)"):
         in_batch_softmax(queries, passages, ignored=torch.zeros(3, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"log_q must be \(5,\), got \(3,\)"):
+        in_batch_softmax(queries, passages, log_q=torch.zeros(3))

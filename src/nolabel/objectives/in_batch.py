@@ -13,6 +13,7 @@ def in_batch_softmax(
     temperature: float | Tensor = 1.0,
     symmetric: bool = False,
     ignored: Bool[Tensor, "n m"] | None = None,
+    log_q: Float[Tensor, " m"] | None = None,
 ) -> Float[Tensor, ""]:
     """Return the loss of queries that must single out their own passage among all passages of the batch.
 
@@ -27,6 +28,8 @@ def in_batch_softmax(
     symmetric : average with the loss of the first n passages singling out their queries.
     ignored : (n, m) True where a passage is no negative of a query, such as one that comes twice; a query's own passage
         always counts.
+    log_q : (m,) log of how likely each passage comes into a batch, taken off its scores: without it what comes often is
+        pushed away most (Yi et al., RecSys 2019). Of no part in the symmetric term.
 
     Raises
     ------
@@ -60,7 +63,9 @@ def in_batch_softmax(
         out = ignored.clone()
         out[own, own] = False
         scores = scores.masked_fill(out, -torch.inf)
-    loss = cross_entropy(scores, own)
+    if log_q is not None and log_q.shape != (m,):
+        raise ValueError(f"log_q must be {(m,)}, got {tuple(log_q.shape)}")
+    loss = cross_entropy(scores if log_q is None else scores - log_q, own)
     return (loss + cross_entropy(scores[:, :n].T, own)) / 2 if symmetric else loss
 
 
