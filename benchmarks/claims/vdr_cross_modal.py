@@ -10,10 +10,11 @@ from benchmarks.claims.engine import Claim, Gate, Measures
 from nolabel.assess import mean_average_precision
 from nolabel.data import load
 from nolabel.learn import CrossModalVDR
-from nolabel.learn.vdr_cross_modal import IMAGE, TEXT, same_words
+from nolabel.learn.vdr_cross_modal import same_words
 from nolabel.objectives.in_batch import in_batch_softmax
 from nolabel.objectives.vocabulary import word_bag
 from nolabel.training import ImageLearner, Training
+from nolabel.training.pairs import IMAGE, TEXT
 
 ENCODER, STEPS, BATCH, LR, TOPK = "resnet10-x0.5-map4", 250, 128, 2e-3, 16
 NAMES = (
@@ -59,7 +60,7 @@ class Dense(CrossModalVDR):
     def loss(self, net: Any, batch: dict[str, Any]) -> dict[str, Tensor]:
         bags = word_bag(batch[TEXT]["tokens"], net.places, len(self.words_))
         images, texts = self._of_images(net, batch[IMAGE]), self._of_texts(net, batch[TEXT])
-        temperature = (-net.log_scale).exp().clamp_min(0.01)
+        temperature = net.temperature()
         return {
             "loss": in_batch_softmax(texts, images, temperature=temperature, symmetric=True, ignored=same_words(bags))
         }

@@ -79,7 +79,7 @@ def test_loss_by_hand(table):
     sum(found.values()).backward()
     for part in (net.encoder, net.image, net.text):
         assert any(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in part.parameters())
-    assert net.log_scale.grad is not None
+    assert net.temperature.log_scale.grad is not None
 
 
 def test_same_words():

@@ -1,7 +1,9 @@
 """What stands on top of an encoder while it learns: projection heads and prototypes."""
 
+import math
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 
@@ -57,3 +59,37 @@ class Prototypes(nn.Linear):
     def normalise_(self) -> None:
         """Put every prototype back on the unit sphere, in place."""
         self.weight.copy_(normalize(self.weight))
+
+
+class LearnedTemperature(nn.Module):
+    """A temperature that is learned as the logarithm of its inverse, kept within bounds (Radford et al., CLIP, 2021,
+    arXiv:2103.00020).
+
+    One number without dimensions, so that it takes no weight decay. Calling it gives the temperature as a scalar tensor.
+
+    Parameters
+    ----------
+    start : at first; least, most : it stays between these, if `clamp_` is called after each step
+
+    Examples
+    --------
+    >>> temperature = LearnedTemperature(0.07)
+    >>> round(float(temperature()), 4)
+    0.07
+    """
+
+    def __init__(self, start: float, *, least: float = 0.01, most: float = 1.0) -> None:
+        super().__init__()
+        if not 0 < least <= start <= most:
+            raise ValueError(f"temperature must lie between {least} and {most}, got {start!r}")
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(start)))
+        self.bounds = -math.log(most), -math.log(least)
+
+    def forward(self) -> Tensor:
+        value: Tensor = torch.exp(-self.log_scale)
+        return value
+
+    @torch.no_grad()
+    def clamp_(self) -> None:
+        """Back within the bounds, in place; to be called after a step of the optimiser."""
+        self.log_scale.clamp_(*self.bounds)

@@ -24,7 +24,7 @@ SIZES = {
     "bert-medium": (8, 512),
     "bert-base": (12, 768),
 }
-POOLINGS = ("mean", "start")
+POOLINGS = ("mean", "start", "max")
 _FILES = ("*.json", "*.txt", "*.safetensors", "*.model")
 
 
@@ -44,7 +44,8 @@ class TextEncoder(nn.Module):
     Parameters
     ----------
     model : transformer of the `transformers` library
-    pooling : ``mean`` of the real tokens, start and end among them, or the state of the ``start`` token
+    pooling : ``mean`` of the real tokens, start and end among them, the state of the ``start`` token, or the ``max`` over the
+        real tokens, number by number
     unit : whether vectors are scaled to length 1
 
     Attributes
@@ -83,11 +84,23 @@ class TextEncoder(nn.Module):
 
     def pool(self, states: Float[Tensor, "b l d"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b d"]:
         """One vector a text out of its states."""
-        vectors = masked_mean(states, mask) if self.pooling == "mean" else states[:, 0].float()
+        if self.pooling == "max":
+            vectors = states.float().masked_fill(~mask.unsqueeze(-1), -torch.inf).amax(dim=1)
+        else:
+            vectors = masked_mean(states, mask) if self.pooling == "mean" else states[:, 0].float()
         return normalize(vectors) if self.unit else vectors
 
     def forward(self, tokens: Int64[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b d"]:
         return self.pool(self.states(tokens, mask), mask)
+
+    def freeze(self, layers: int) -> None:
+        """Train the table of words and the first `layers` layers no further. ValueError where there are fewer."""
+        stack = getattr(getattr(self.model, "encoder", None), "layer", None)
+        if stack is None or not 0 <= layers <= len(stack):
+            there = "no layers that can be counted" if stack is None else f"{len(stack)} layers"
+            raise ValueError(f"frozen_layers: this text encoder has {there}, got {layers}")
+        for part in (self.model.embeddings, *stack[:layers]):
+            part.requires_grad_(False)
 
     @property
     def description(self) -> dict[str, Any]:
@@ -237,9 +250,12 @@ def _sentence_settings(folder: Path) -> tuple[str, bool, int | None]:
         if "pooling_mode" in settings:
             chosen = [f"pooling_mode_{settings['pooling_mode']}"]
         known = {"mean_tokens": "mean", "mean": "mean", "cls_token": "start", "cls": "start"}
+        known |= {"max_tokens": "max", "max": "max"}
         names = [known.get(key.removeprefix("pooling_mode_")) for key in chosen]
         if len(names) != 1 or names[0] is None:
-            raise ValueError(f"encoder: {folder} pools by {', '.join(chosen) or 'nothing'}; supported are mean and cls")
+            raise ValueError(
+                f"encoder: {folder} pools by {', '.join(chosen) or 'nothing'}; supported are mean, cls and max"
+            )
         pooling = names[0]
     limits, length = folder / "sentence_bert_config.json", None
     if limits.is_file():

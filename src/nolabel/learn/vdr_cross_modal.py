@@ -15,7 +15,6 @@ ICLR 2024, arXiv:2212.07699. Differences: small encoders from random weights; a 
 in a batch are no negatives of one another.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -26,9 +25,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.optim import Optimizer
 
-from nolabel.data.parts import Joined
 from nolabel.data.tokenisers import read_tokeniser
-from nolabel.data.tokens import TokenSource, usable_texts
+from nolabel.data.tokens import TokenSource
+from nolabel.encoders import LearnedTemperature
 from nolabel.learn.ranking import depth_within, texts_to_find
 from nolabel.learn.vocabulary_space import (
     ALL,
@@ -47,30 +46,16 @@ from nolabel.learn.vocabulary_space import (
     without_decay,
 )
 from nolabel.objectives.vocabulary import sparsified, vocabulary_contrast, word_bag
-from nolabel.training import ImageLearner, TextLearner, Training, gather
+from nolabel.training import Clock, PairLearner, Training, gather
 from nolabel.training.batches import Some
 from nolabel.training.image import GENTLE
+from nolabel.training.pairs import IMAGE, TEXT
 from nolabel.views.tokens import delete
 
-IMAGE, TEXT = "image", "text"
-#: The temperature at first, and the least (Radford et al., CLIP, 2021, arXiv:2103.00020).
-FIRST_TEMPERATURE, LEAST_TEMPERATURE = 0.07, 0.01
+#: The temperature at first.
+FIRST_TEMPERATURE = 0.07
 #: Rows whose vectors are dense at a time.
 BLOCK = 1024
-
-
-class Captions(TextLearner):
-    """The side of the captions: their tokeniser, lengths and encoder. It is never fitted by itself."""
-
-    def __init__(self, encoder: str, vocabulary_size: int, max_length: int) -> None:
-        self.encoder = encoder
-        self.vocabulary_size = vocabulary_size
-        self.max_length = max_length
-
-    def read(self, table: Any) -> TokenSource:
-        """The captions of a table, with a tokeniser learned from them if there is none yet."""
-        self._check()
-        return TokenSource(table, (TEXT,), self._tokeniser(table, (TEXT,)), self.limits((TEXT,)))
 
 
 def same_words(bags: Tensor) -> Tensor:
@@ -84,7 +69,7 @@ def same_words(bags: Tensor) -> Tensor:
     return (common == sizes.unsqueeze(1)) & (common == sizes.unsqueeze(0))
 
 
-class CrossModalVDR(ImageLearner):
+class CrossModalVDR(PairLearner):
     """Learn from images and their captions to search images by text, and to name what an image shows.
 
     Use it where captions say in plain words what is to be seen. What no caption mentions gets no word.
@@ -162,27 +147,8 @@ class CrossModalVDR(ImageLearner):
     # Reading ----------------------------------------------------------------------------------------------------------
 
     def open_table(self, data: Any, columns: dict[str, str] | None, needed: tuple[str, ...] = ()) -> Any:
-        from nolabel.data import read
-
-        self._check()
-        needed = needed or self.columns
-        if needed == (IMAGE,):
-            return super().open_table(data, columns, needed)
-        table = read(data, columns=columns)
-        if needed == (TEXT,):
-            return self._required(self._captions().read(table))
-        rows, _ = usable_texts(table, (TEXT,))
-        captions = self._captions().read(table)  # says which captions are empty
-        images = super().open_table(table if len(rows) == len(table) else table.select(rows), None, (IMAGE,))
-        return Joined(images, captions if len(images) == len(captions) else Some(captions, images.rows))
-
-    def _captions(self) -> Captions:
-        captions = Captions(self.text_encoder, self.vocabulary_size, self.max_length)
-        if hasattr(self, "tokeniser_"):
-            captions.tokeniser_ = self.tokeniser_
-        if hasattr(self, "text_description_"):
-            captions.encoder_description_ = self.text_description_
-        return captions
+        source = super().open_table(data, columns, needed)
+        return self._required(source) if needed == (TEXT,) else source
 
     def _required(self, captions: TokenSource) -> TokenSource:
         if not self.allow_empty:
@@ -190,12 +156,10 @@ class CrossModalVDR(ImageLearner):
         return captions
 
     def prepare(self, source: Any, folder: Any) -> None:
-        captions = source.sources[1]
-        captions = captions.source if isinstance(captions, Some) else captions
-        self.tokeniser_ = captions.tokeniser
+        super().prepare(source, folder)
         self.words_, self.word_ids_ = vocabulary(read_tokeniser(self.tokeniser_), plain=True)
         checked_topk(None, self.topk, len(self.words_), True)
-        self._required(captions)
+        self._required(source.texts)
 
     # Learning ---------------------------------------------------------------------------------------------------------
 
@@ -204,12 +168,9 @@ class CrossModalVDR(ImageLearner):
         net.encoder = self.make_encoder(example)
         if not net.encoder.channels:
             raise ValueError(f"encoder {self.encoder!r} has no feature maps, whose places are the patches")
-        captions = self._captions()
-        net.text = TextTower(captions.make_encoder(), self.word_ids_)
-        if hasattr(captions, "encoder_description_"):
-            self.text_description_ = captions.encoder_description_
+        net.text = TextTower(self.make_text_encoder(), self.word_ids_)
         net.image = PatchTower(list(net.encoder.channels.values())[-1], len(self.words_))
-        net.log_scale = nn.Parameter(torch.tensor(-math.log(FIRST_TEMPERATURE)))
+        net.temperature = LearnedTemperature(FIRST_TEMPERATURE)
         places = places_of(self.word_ids_, read_tokeniser(self.tokeniser_).get_vocab_size())
         net.register_buffer("places", torch.from_numpy(places), persistent=False)
         net.register_buffer("sample", sample(len(self.words_)), persistent=False)
@@ -235,13 +196,16 @@ class CrossModalVDR(ImageLearner):
             lexical_passages=False,
             contrastive_mask=self.contrastive_mask,
             unit=True,
-            temperature=(-net.log_scale).exp().clamp_min(LEAST_TEMPERATURE),
+            temperature=net.temperature(),
             ignored=same_words(bags),
         )
 
+    def after_step(self, net: Any, clock: Clock) -> None:
+        net.temperature.clamp_()
+
     def finish(self, source: Any) -> None:
         net: Any = self.net_
-        self.temperature_ = max(math.exp(-net.log_scale.item()), LEAST_TEMPERATURE)
+        self.temperature_ = net.temperature().item()
 
     def _of_images(self, net: Any, images: Tensor, part: Any = ALL) -> Tensor:
         """Unit vectors (b, words) of uint8 images, of all words or of a `part` of them."""
@@ -314,6 +278,10 @@ class CrossModalVDR(ImageLearner):
             [csr_array(self.transform_source(Some(source, rows), **options)) for rows in blocks], format="csr"
         )
 
+    def search_rows(self, X: Any, *, query: bool = False) -> dict[str, Any]:
+        """What `nolabel.search.Index` compares: sparse vectors over `words_`, of images, or of texts to search by."""
+        return {"sparse": self.transform_sparse(X, side=TEXT if query else IMAGE)}
+
     def index(self, images: Any) -> Self:
         """Encode images for `search`, in memory; `nolabel.search.Index` keeps them on disk."""
         self.indexed_ = arrays_of(self.transform_sparse(images))
@@ -343,7 +311,7 @@ class CrossModalVDR(ImageLearner):
             raise ValueError(f"side must be {IMAGE} or {TEXT}, got {side!r}")
         return self.open_table(X, columns, (side,))
 
-    def _check(self) -> None:
+    def check(self) -> None:
         if self.objective not in ("vdr", "svdr"):
             raise ValueError(f"objective must be 'vdr' or 'svdr', got {self.objective!r}")
         if isinstance(self.topk, bool) or not isinstance(self.topk, int) or self.topk < 1:

@@ -60,6 +60,8 @@ class Plan(NamedTuple):
     solarised: Tensor
     style_row: Tensor  # whose style; meaningless without a style step, like its area
     style_area: Tensor
+    shift: Tensor  # (n, 2)
+    zoom: Tensor
 
 
 def rows_of(plan: Plan, rows: slice | Tensor) -> Plan:
@@ -79,6 +81,8 @@ class Augment:
     area : bounds of the crop's share of the image; ratio : bounds of its width / height.
     flip_p : probability of mirroring left to right.
     degrees : turns by up to this many degrees either way.
+    shift : moves by up to this share of the sides either way; zoom : bounds of an enlargement. Both after the turn, and
+        like it about the view's centre; `View` does not tell them.
     jitter : widths of brightness, contrast, saturation and hue; jitter_p : probability of any.
     grey_p : probability of losing all colour.
     blur_p : probability of a Gaussian blur; blur_sigma : bounds of its standard deviation in pixels of the view.
@@ -103,6 +107,8 @@ class Augment:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip_p: float = 0.5
     degrees: float = 0.0
+    shift: float = 0.0
+    zoom: tuple[float, float] = (1.0, 1.0)
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
     jitter_p: float = 0.8
     grey_p: float = 0.2
@@ -126,6 +132,9 @@ class Augment:
             check_probability(name, getattr(self, name))
         if not self.degrees >= 0:
             raise ValueError(f"degrees must be a width >= 0, got {self.degrees}")
+        if not 0 <= self.shift <= 1:
+            raise ValueError(f"shift must be a share of the sides in [0, 1], got {self.shift}")
+        check_bounds("zoom", self.zoom, above=0)
         if len(self.jitter) != 4:
             raise ValueError(f"jitter must be (brightness, contrast, saturation, hue), got {self.jitter}")
         check_jitter(*self.jitter)
@@ -167,11 +176,23 @@ class Augment:
         if self.style is not None:
             shared = self.style == "batch"
             row, share = draw_styles(n, self.style_area, shared=shared, generator=generator, device=device)
-        return Plan(box, flipped, angle, *colours, blurred, sigma, solarised, row, share)
+        shift, zoom = torch.zeros_like(angle).expand(2, n).T, torch.ones_like(angle)
+        if self.moves:
+            bounds = (-self.shift, self.shift)
+            shift = uniform(2 * n, bounds, generator=generator, device=device).view(n, 2)
+            zoom = uniform(n, self.zoom, generator=generator, device=device)
+        return Plan(box, flipped, angle, *colours, blurred, sigma, solarised, row, share, shift, zoom)
+
+    @property
+    def moves(self) -> bool:
+        """Whether a view is moved or enlarged after its crop."""
+        return self.shift > 0 or tuple(self.zoom) != (1.0, 1.0)
 
     def place(self, images: Float[Tensor, "n c h w"], size: tuple[int, int], plan: Plan) -> Tensor:
         """The views that `plan` describes as far as geometry goes."""
         image = resample(images, plan.box, size, plan.flipped)
+        if self.moves:
+            return turn(image, plan.angle, plan.shift, plan.zoom)
         return turn(image, plan.angle) if self.degrees else image
 
     def borrowed(self, images: Tensor, size: tuple[int, int], plan: Plan, rows: Tensor) -> Tensor:

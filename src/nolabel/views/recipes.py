@@ -69,6 +69,31 @@ def centred(size: int) -> Augment:
     return Augment(size, area=(0.5, 1.0), flip_p=0.0, degrees=15.0, jitter=(0.3, 0.3, 0.0, 0.0), grey_p=0.0)
 
 
+def convirt(size: int) -> Augment:
+    """Views of ConVIRT (Zhang et al., MLHC 2022, arXiv:2010.00747), which keep most of a radiograph in sight.
+
+    Crops of at least 60 %, turns of up to 20 degrees, small moves, brightness and contrast, blur; no change of hue.
+
+    >>> convirt(224).blur_sigma
+    (0.1, 3.0)
+    """
+    blur_p = 0.0 if size <= SMALL else 1.0
+    return Augment(
+        size, area=(0.6, 1.0), degrees=20.0, shift=0.1, zoom=(0.95, 1.05), jitter=(0.4, 0.4, 0.0, 0.0), jitter_p=1.0,
+        grey_p=0.0, blur_p=blur_p, blur_sigma=(0.1 * size / 224, 3.0 * size / 224),
+    )  # fmt: skip
+
+
+def align(size: int) -> Augment:
+    """Views of ALIGN (Jia et al., ICML 2021, arXiv:2102.05918): a crop of 289 of 346 pixels' side, mirrored or not.
+
+    >>> round(align(289).area[0], 3)
+    0.698
+    """
+    share = (289 / 346) ** 2
+    return Augment(size, area=(share, share), ratio=(1.0, 1.0), jitter=(0.0, 0.0, 0.0, 0.0), jitter_p=0.0, grey_p=0.0)
+
+
 def standard(size: int, channels: int) -> Augment:
     """The views used where nothing else is said: SimCLR's for colour images; for grey ones (digits, scans) `centred`.
 
@@ -107,6 +132,8 @@ NAMED: dict[str, Callable[[int, int], Augment]] = {
     "simclr": lambda size, channels: simclr(size),
     "swav": lambda size, channels: swav(size),
     "centred": lambda size, channels: centred(size),
+    "convirt": lambda size, channels: convirt(size),
+    "align": lambda size, channels: align(size),
     "bss": bss,
     "fourier": fourier,
 }

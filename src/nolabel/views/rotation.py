@@ -47,15 +47,33 @@ def rotate4(images: Tensor) -> tuple[Float[Tensor, "4n c h h"], Int[Tensor, " 4n
     return to_float(views, torch.channels_last), torch.arange(4, device=images.device).repeat(n)
 
 
-def turn(images: Float[Tensor, "n c h w"], degrees: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
-    """`rotate_by` on float images that were checked before."""
+def turn(
+    images: Float[Tensor, "n c h w"],
+    degrees: Float[Tensor, " n"],
+    shift: Float[Tensor, "n 2"] | None = None,
+    zoom: Float[Tensor, " n"] | None = None,
+) -> Float[Tensor, "n c h w"]:
+    """Turn float images counter-clockwise about their centres, enlarge them `zoom` times, move them by `shift`.
+
+    Bilinear; what comes in from outside is the image mirrored at its border. `shift` is (down, right) in shares of the
+    sides.
+
+    >>> image = torch.tensor([[[[1.0, 2.0, 3.0, 4.0]]]])
+    >>> turn(image, torch.zeros(1), shift=torch.tensor([[0.0, 0.25]]))[0, 0].tolist()
+    [[1.0, 1.0, 2.0, 3.0]]
+    """
     n, c, height, width = images.shape
     radians = degrees.to(images) * (math.pi / 180)
     cosine, sine, zero = radians.cos(), radians.sin(), torch.zeros_like(radians)
     # from a pixel of the view to its source; rows run downwards, and half a side counts as 1 on both axes
     across = torch.stack((cosine, -sine * (height / width), zero), dim=-1)
     down = torch.stack((sine * (width / height), cosine, zero), dim=-1)
-    grid = F.affine_grid(torch.stack((across, down), dim=1), [n, c, height, width], align_corners=False)
+    place = torch.stack((across, down), dim=1)  # (n, 2, 3)
+    if zoom is not None:
+        place = place / zoom.to(images)[:, None, None]
+    if shift is not None:  # a pixel of the view was, before the move, as much to the left and further up
+        place[:, :, 2] = -2 * (place[:, :, :2] @ shift.to(images).flip(1).unsqueeze(2)).squeeze(2)
+    grid = F.affine_grid(place, [n, c, height, width], align_corners=False)
     return F.grid_sample(images, grid, "bilinear", "reflection", align_corners=False)
 
 

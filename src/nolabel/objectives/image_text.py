@@ -1,0 +1,86 @@
+"""The two-way softmax of image-text models: every image must single out its text, and every text its image."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from nolabel.objectives.sphere import unit_rows
+from nolabel.ops.info_nce import info_nce_losses
+
+
+def image_text_contrast(
+    images: Float[Tensor, "n d"],
+    texts: Float[Tensor, "n d"],
+    *,
+    temperature: float | Tensor = 0.1,
+    weights: tuple[float, float] = (0.5, 0.5),
+    label_smoothing: float = 0.0,
+    ignored: Bool[Tensor, "n n"] | None = None,
+) -> dict[str, Tensor]:
+    """Return the weighted losses of both directions, whose sum is the loss.
+
+    With cosines s_ij of image i and text j over the temperature, and label smoothing e,
+
+        image_to_text = w_1 * mean_i ( logsumexp_j s_ij - (1 - e) s_ii - e mean_j s_ij )
+
+    and text_to_image = w_2 times the same on the transpose. There are no pairs of two images or of two texts. Memory is linear
+    in n: the mean over j is one inner product with the mean of all texts. With `ignored` the whole matrix is held.
+
+    Parameters
+    ----------
+    images, texts : (n >= 2, d); row i of one belongs to row i of the other. Rows are scaled to unit length here.
+    temperature : above 0; a float or a learnable scalar tensor.
+    weights : of image-to-text and text-to-image, at least 0; (1, 1) in ALIGN, (0.75, 0.25) in ConVIRT.
+    label_smoothing : share of the target that is spread over all candidates, in [0, 1).
+    ignored : (n, n) symmetric, True where i and j are no negatives of each other, such as equal texts; a pair itself always
+        counts.
+
+    Raises
+    ------
+    ValueError
+        Shapes that differ, a single pair (its loss is 0 whatever the vectors), a temperature, weight or smoothing out of range.
+
+    References
+    ----------
+    Zhang et al. 2020, arXiv:2010.00747 (ConVIRT); Jia et al. 2021, arXiv:2102.05918 (ALIGN).
+
+    Examples
+    --------
+    >>> terms = image_text_contrast(torch.eye(3), torch.eye(3), temperature=1.0)
+    >>> {name: round(float(term), 4) for name, term in terms.items()}  # each (log(e + 2) - 1) / 2
+    {'image_to_text': 0.2757, 'text_to_image': 0.2757}
+    """
+    if images.shape != texts.shape or images.ndim != 2:
+        raise ValueError(f"images and texts must be (n, d) alike, got {tuple(images.shape)} and {tuple(texts.shape)}")
+    if len(images) < 2:
+        raise ValueError(f"a batch must have at least 2 pairs: with {len(images)} the loss is 0 whatever they are")
+    if len(weights) != 2 or min(weights) < 0 or sum(weights) <= 0:
+        raise ValueError(f"weights must be two numbers of at least 0, one above it, got {weights!r}")
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing!r}")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, got {float(temperature)}")
+    v, u = unit_rows("images", images), unit_rows("texts", texts)
+    if ignored is None:
+        forth, back = info_nce_losses(v, u, temperature=temperature, symmetric=True).chunk(2)
+        if label_smoothing:
+            forth = forth + label_smoothing * (v * (u - u.mean(dim=0))).sum(dim=1) / temperature
+            back = back + label_smoothing * (u * (v - v.mean(dim=0))).sum(dim=1) / temperature
+    else:
+        forth, back = (_masked(a, b, temperature, label_smoothing, ignored) for a, b in ((v, u), (u, v)))
+    return {"image_to_text": weights[0] * forth.mean(), "text_to_image": weights[1] * back.mean()}
+
+
+def _masked(
+    queries: Tensor, keys: Tensor, temperature: float | Tensor, label_smoothing: float, ignored: Tensor
+) -> Float[Tensor, " n"]:
+    """The loss of each query over the keys that are not `ignored`."""
+    if ignored.shape != (len(queries), len(keys)):
+        raise ValueError(f"ignored must be {(len(queries), len(keys))}, got {tuple(ignored.shape)}")
+    out = ignored & ~torch.eye(len(queries), dtype=torch.bool, device=queries.device)
+    with torch.autocast(queries.device.type, enabled=False):
+        logits = (queries.float() @ keys.float().T / temperature).masked_fill(out, -torch.inf)
+    p = log_softmax(logits, dim=1)
+    spread = p.masked_fill(out, 0.0).sum(dim=1) / (~out).sum(dim=1)
+    return -(1 - label_smoothing) * p.diagonal() - label_smoothing * spread
