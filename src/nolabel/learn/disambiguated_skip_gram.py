@@ -88,7 +88,7 @@ class DisambiguatedSkipGram(Learner):
     """
 
     columns = ("text",)
-    recipe = {"optimiser": "adam", "lr": 2e-3, "weight_decay": 0.0, "batch_size": 1024, "epochs": 4, "warmup": 0.0}  # noqa: RUF012
+    recipe = {"optimiser": "adam", "lr": 5e-3, "weight_decay": 0.0, "batch_size": 1024, "epochs": 6, "warmup": 0.0}  # noqa: RUF012
 
     vocabulary_: Vocabulary
     raw_priors_: np.ndarray
