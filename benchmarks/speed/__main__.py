@@ -22,6 +22,8 @@ NAMES = (
     "transport",
     "index",
     "funnel",
+    "hamming",
+    "text",
     "folder",
     "startup",
 )  # as the page has them

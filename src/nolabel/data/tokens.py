@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nolabel.data.columns import require_column
+from nolabel.data.piece_cache import PieceCache
 from nolabel.data.sources import Skipped, checked_rows
 from nolabel.data.tokenisers import SpecialIds, special_ids
 
@@ -196,18 +198,21 @@ class _Store:
             *ends, cut = np.load(ends_file, allow_pickle=False)
             return np.load(pieces_file, mmap_mode="r", allow_pickle=False), np.array(ends, np.int64), int(cut)
         parts: list[np.ndarray] = []
-        counts: list[int] = []
+        numbers: list[np.ndarray] = []
         cut = 0
-        for block in texts:
-            short = [text[: limit * _LONGEST_WORD] for text in block]
-            for encoding, text, given in zip(
-                tokeniser.encode_batch_fast(short, add_special_tokens=False), short, block, strict=True
-            ):
-                found = encoding.ids
-                cut += len(found) > limit or len(text) < len(given)
-                parts.append(np.array(found[:limit], dtype))
-                counts.append(min(len(found), limit))
-        ids, ends = np.concatenate(parts), np.cumsum(counts, dtype=np.int64)
+        longer: deque[np.ndarray] = deque()  # than is encoded, of the blocks on their way
+
+        def shortened() -> Iterator[list[str]]:
+            for block in texts:
+                longer.append(np.fromiter(map(len, block), np.int64) > limit * _LONGEST_WORD)
+                yield [text[: limit * _LONGEST_WORD] for text in block]
+
+        for found, counts in PieceCache(tokeniser).stream(shortened()):
+            cut += int((longer.popleft() | (counts > limit)).sum())
+            inside = np.arange(len(found)) - np.repeat(counts.cumsum() - counts, counts) < limit
+            parts.append(found[inside].astype(dtype))
+            numbers.append(np.minimum(counts, limit))
+        ids, ends = np.concatenate(parts), np.concatenate(numbers).cumsum()
         if ids.nbytes > _IN_MEMORY:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             for path, array in ((pieces_file, ids), (ends_file, np.append(ends, cut))):

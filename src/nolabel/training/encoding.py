@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from nolabel.data.parts import Parts, Whole
+from nolabel.ops.cpu_encoding import CpuEncoding
 from nolabel.training.batches import prefetched, to_device
 from nolabel.training.devices import launched
 from nolabel.training.learner import Learner
@@ -24,7 +25,7 @@ def encode_all(learner: Learner, source: Any, **encode: Any) -> np.ndarray:
     whole = isinstance(source, Whole)
     plan = [np.zeros(1, dtype=np.int64)] if whole else learner.encode_plan(source)
     result: np.ndarray | None = None
-    with fabric.autocast():
+    with fabric.autocast(), CpuEncoding():
         for rows, batch in zip(plan, prefetched(source, iter(plan)), strict=True):
             part = learner.encode(net, to_device(batch, fabric.device), **encode).float().cpu().numpy()
             if whole:
