@@ -9,7 +9,21 @@ from typing import Any, NoReturn
 
 import typer
 
-from nolabel.cli import assess, cluster, demo, embed, export, learn, methods, search
+from nolabel.cli import (
+    assess,
+    classify,
+    cluster,
+    curate,
+    demo,
+    embed,
+    export,
+    extract,
+    learn,
+    methods,
+    recommend,
+    search,
+    senses,
+)
 
 INTERRUPTED = 130
 
@@ -20,7 +34,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (learn, embed, search, assess, cluster, export, methods, demo):
+for verb in (
+    learn,
+    embed,
+    search,
+    assess,
+    cluster,
+    senses,
+    curate,
+    classify,
+    extract,
+    recommend,
+    export,
+    methods,
+    demo,
+):
     app.command(name=verb.__name__.rpartition(".")[2])(verb.command)
 
 
@@ -68,9 +96,10 @@ def _explain(error: Exception) -> int:
 
 def _resume_line(given: list[str]) -> str:
     """What to type to go on after Ctrl-C."""
-    if not given or given[0] != "learn":
+    resumable = {"learn": learn, "recommend": recommend, "senses": senses}
+    if not given or given[0] not in resumable:
         return "interrupted"
-    folder = learn.last_run
+    folder = resumable[given[0]].last_run
     if folder is None or not os.path.exists(os.path.join(folder, "checkpoint.safetensors")):
         return "interrupted before the first checkpoint: nothing to resume"
     words = given if "--resume" in given else [*given, "--resume"]

@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 #: Packages of systems by verb.
-VERBS = ("learn", "cluster")
+VERBS = ("learn", "cluster", "recommend", "curate")
 #: Systems that are no estimators of a verb: name, package, class.
 OTHERS = (
     ("rankme", "assess", "RankMeSelector"),
@@ -19,7 +19,17 @@ OTHERS = (
 )
 
 #: Files of systems whose claim is measured under another name.
-CLAIMED_BY = {"opta": "beclr", "instance_discrimination": "temperature", "matryoshka": "mrl"}
+CLAIMED_BY = {
+    "opta": "beclr",
+    "instance_discrimination": "temperature",
+    "matryoshka": "mrl",
+    "categorical_encoder": "unified_embedding",
+    "two_tower": "ssl_recs",
+    "url_heads": "urlbert",
+    "attribute_extractor": "dom_lm",
+    "open_ie": "dom_lm",
+    "html_qa": "dom_lm",
+}
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ def method(name: str) -> Any:
     known = {
         name: s.cls
         for name, s in found.items()
-        if s.verb == "learn" and issubclass(s.cls, Learner) and "label" not in s.columns
+        if s.verb == "learn" and issubclass(s.cls, Learner) and not {"label", "answer"} & set(s.columns)
     }
     if name in known:
         return known[name]
@@ -80,6 +90,18 @@ def method(name: str) -> Any:
     near = difflib.get_close_matches(name.lower(), [*known, "auto"], n=2, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise ValueError(f"unknown method {name!r}: {hint}there are {', '.join([*known, 'auto'])}")
+
+
+#: Systems of `nolabel classify`: what learns without labels, what with one column of labels, what with several.
+CLASSIFIERS = {"urlbert": ("UrlEncoder", "UrlClassifier", "MultiTaskUrlClassifier")}
+
+
+def classifiers(name: str) -> tuple[Any, ...]:
+    """The classes of a system of `nolabel classify`: without labels, for one task, for several."""
+    if name not in CLASSIFIERS:
+        raise ValueError(f"--method must be one of {', '.join(CLASSIFIERS)}, got {name!r}")
+    package = importlib.import_module("nolabel.learn")
+    return tuple(getattr(package, exported) for exported in CLASSIFIERS[name])
 
 
 def arguments_of(cls: Any) -> dict[str, Any]:

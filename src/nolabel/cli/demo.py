@@ -26,8 +26,9 @@ def command(
 def _docs(folder: Path, as_json: bool) -> None:
     """Learn to search what Python says of itself, and ask it something."""
     from nolabel.cli.output import answer
+    from nolabel.cli.queries import asked_by
     from nolabel.cli.run import complete, identity
-    from nolabel.cli.search import asked_by, found_lines
+    from nolabel.cli.search import found_lines
     from nolabel.data import load
     from nolabel.learn import Contriever
     from nolabel.search import Index

@@ -23,8 +23,11 @@ def read_columns(given: list[str]) -> dict[str, str] | None:
 
 def open_table(source: str, columns: dict[str, str] | None) -> Any:
     """A table from a path or the name of a known set."""
+    from nolabel.cli.graphs import graph_at
     from nolabel.data import load, read
 
+    if (nodes := graph_at(source)) is not None:
+        return nodes
     known = not os.path.exists(source) and os.sep not in source and "." not in source
     if not known:
         return with_text(read(source, columns=columns))
@@ -32,7 +35,7 @@ def open_table(source: str, columns: dict[str, str] | None) -> Any:
         table = load(source)
     except (ValueError, FileNotFoundError) as error:
         raise FileNotFoundError(f"{source} is neither a path here nor a known set: {error}") from None
-    return read(table, columns=columns)
+    return with_text(read(table, columns=columns))
 
 
 def with_text(table: Any) -> Any:
@@ -52,8 +55,12 @@ def with_text(table: Any) -> Any:
 
 def require_columns(cls: Any, name: str, table: Any, source: str) -> None:
     """Refuse a table that lacks a column of the method, with the option that names it."""
+    from nolabel.cli.graphs import require_graph
     from nolabel.data import modality
 
+    require_graph(cls, name, table, source)
+    if hasattr(table, "graph"):
+        return
     missing = [column for column in cls.columns if column not in table.column_names]
     if missing:
         column = missing[0]
@@ -65,9 +72,17 @@ def require_columns(cls: Any, name: str, table: Any, source: str) -> None:
 
 def usual_method(table: Any) -> str:
     """The method for a table of which nothing is said."""
+    from nolabel.data.video_tables import holds_videos
+
+    if hasattr(table, "graph"):
+        return "infomgf"
+    if holds_videos(table):
+        return "rspnet"
     if "image" in table.column_names:
-        return "simclr"
-    return "contriever" if "text" in table.column_names else "simclr"
+        return "align" if "text" in table.column_names else "simclr"
+    if "text" in table.column_names:
+        return "contriever"
+    return "urlbert" if "url" in table.column_names else "simclr"
 
 
 def learner_of(name: str, settings: list[str], encoder: str | None, image_size: int | None, training: Any) -> Any:
@@ -143,9 +158,10 @@ def candidates(encoder: str | None, image_size: int | None, training: Any) -> di
 def complete(learner: Any, table: Any, folder: Path, source: str, command: str) -> dict[str, Any]:
     """Write the index and the report of a trained run; the summary that the command prints."""
     from nolabel.cli.contents import contents_of
+    from nolabel.cli.graphs import clustered, write_graph_files
     from nolabel.training.memory import give_back
 
-    table = found_again(learner, table)
+    table = clustered(learner, table) if hasattr(table, "graph") else found_again(learner, table)
     opened = learner.open_one(table, None)
     contents = contents_of(opened, table)
     searched = learner.search_rows(table) if hasattr(learner, "search_rows") else None
@@ -167,11 +183,14 @@ def complete(learner: Any, table: Any, folder: Path, source: str, command: str) 
         "self-consistency": health.get("self_consistency"),
         "report": str(folder / REPORT),
     }
-    query = "IMAGE" if contents.noun == "images" else "'some words'"
+    if hasattr(table, "graph"):
+        summary |= write_graph_files(learner, table, folder)
+    query = {"images": "IMAGE", "videos": "VIDEO", "nodes": "NODE"}.get(contents.noun, "'some words'")
+    query = "'some words'" if learner.columns == ("image", "text") else query
     summary["next"] = [
         f"open    {folder / REPORT}",
         f"search  nolabel search {folder} {query}",
-        f"embed   nolabel embed {folder} FOLDER",
+        f"embed   nolabel embed {folder} {'GRAPH' if contents.noun == 'nodes' else 'FOLDER'}",
     ]
     return summary
 
@@ -210,7 +229,7 @@ def write_index(folder: Path, searched: dict[str, Any], learner: Any, table: Any
     if contents.noun == "texts":
         made["text"] = "text"
     index = Index.create(folder, **made, encoder=identity(folder))
-    taken = {"row", "id", "vector", "code", "sparse_indices", "sparse_values", "thumbnail", "text", "score"}
+    taken = {"html", "row", "id", "vector", "code", "sparse_indices", "sparse_values", "thumbnail", "text", "score"}
     scalars = [name for name in table.column_names if name not in taken and _is_scalar(table, name)]
     names = {"dense": "vectors", "binary": "codes", "sparse": "sparse"}
 
@@ -233,7 +252,8 @@ def write_page(
     from nolabel.training.estimator import versions
 
     settings = learner.training_
-    paths = table["path"] if "path" in table.column_names else None
+    called = next((name for name in ("path", "video", "node") if name in table.column_names), None)
+    paths = table[called] if called else None
     rows = contents.rows.tolist()
     names = [f"row {row}" for row in rows] if paths is None else [str(paths[row]) for row in rows]
     parameters = {

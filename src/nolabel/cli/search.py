@@ -1,5 +1,7 @@
-"""`nolabel search`: the nearest images or texts of a run."""
+"""`nolabel search`: the nearest images, videos or texts of a run."""
 
+import math
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,18 +16,23 @@ MODES = ("dense", "binary", "sparse", "bm25", "hybrid")
 def command(
     run: Path = typer.Argument(..., help="Run folder of `nolabel learn`."),
     query: str = typer.Argument(
-        ..., help="An image file, words to search texts by, or id:NUMBER for an item of the run."
+        ...,
+        help="An image or video file, words for texts or for images learned with texts, a page for a run of pages, or id:NUMBER "
+        "for an item of the run.",
     ),
     k: int = typer.Option(10, "-k", help="How many to find."),
     mode: str | None = typer.Option(
         None,
-        help="How to compare: dense, binary, sparse, bm25 or hybrid; by default the run's first, hybrid for texts.",
+        help="How to compare: dense, binary, sparse, bm25 or hybrid; by default the run's first, hybrid for texts. Where whole "
+        "pages were learned: dense for a page, bm25 for words.",
     ),
     where: str | None = typer.Option(None, help="SQL filter over the columns, such as \"folder = 'cats'\"."),
     exact: bool = typer.Option(False, help="Compare with every row."),
     dims: int | None = typer.Option(None, help="Search by the first so many coordinates only."),
     rerank: int | None = typer.Option(None, help="Rank what --dims found again by so many coordinates (default: all)."),
     shortlist: int | None = typer.Option(None, help="How many --dims finds for --rerank (default: 200)."),
+    plus: str | None = typer.Option(None, help="Words added to an image, where images were learned with texts."),
+    weight: float | None = typer.Option(None, help="Of the words of --plus (default: 1); below 0 takes them away."),
     picture: Path | None = typer.Option(None, help="Write the query and what was found as one picture (.png)."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
@@ -34,30 +41,37 @@ def command(
     With --dims 16 --shortlist 200 --rerank 128 the first 16 coordinates choose 200 images, which the first 128 rank.
     """
     from nolabel.cli.output import answer, grid
+    from nolabel.cli.queries import read_query, usual_mode
     from nolabel.cli.run import identity
     from nolabel.search import Index
     from nolabel.training import load
 
     learner = load(run)
     index = Index.open(run, encoder=identity(run))
-    mode = _mode(mode, index, dims)
+    mode = _mode(usual_mode(learner, query) if mode is None and dims is None else mode, index, dims)
     funnel = _funnel(index.dim, k, dims, rerank, shortlist)
     if funnel is not None:
         _warn_untrained(learner, [dim for dim, _ in funnel if dim < index.dim])
-    asked, pixels = _query(learner, index, query, mode)
-    if picture is not None and pixels is None:
-        raise ValueError("--picture is for images; this run holds texts")
+    added = _added(learner, plus, weight)
+    read = read_query(learner, index, query, mode)
+    asked = read.asked
+    if added is not None:
+        if read.picture is None:
+            raise ValueError(f"--plus adds words to an image, and {query[:40]!r} is none: give a file or id:NUMBER")
+        asked = learner.compose(asked[None], *added)[0]
     found = index.search(asked, k, mode=mode, where=where, exact=exact, funnel=funnel)
     hits = told(found)
     thumbnails = [hit.pop("thumbnail", None) for hit in hits]
     lines = []
     if picture is not None:
-        _strip(picture, [pixels, *thumbnails])
+        if not any((read.picture, *thumbnails)):
+            raise ValueError("--picture is for images and videos; neither the query nor what was found is any")
+        _strip(picture, read.picture, thumbnails)
         lines.append(f"picture  {picture}")
     if funnel is not None:
         lines.append(f"{found.multiply_adds:,} multiply-adds; {len(index) * index.dim:,} by all rows and coordinates")
     rows = [{name: value for name, value in hit.items() if name != "vector"} for hit in hits]
-    if rows and "text" in rows[0]:
+    if rows and "text" in rows[0] and not any(thumbnails):
         answer(rows, as_json, lines=[*found_lines(found), *lines])
         return
     names = list(rows[0]) if rows else ["id", "score"]
@@ -80,7 +94,8 @@ def found_lines(found: Any) -> list[str]:
 
 def _lines(row: dict[str, Any]) -> list[str]:
     """A text that was found: score, number and other columns, its beginning, the words that matched."""
-    about = [str(value) for name, value in row.items() if name not in ("id", "score", "row", "text", "matched")]
+    shown = ("id", "score", "row", "text", "matched")
+    about = [str(value) for name, value in row.items() if name not in shown and value != row["text"]]
     lines = [
         f"{row['score']:9.4f}  id:{row['id']}  {'  '.join(about)}",
         f"{'':11}{' '.join(row['text'].split())[:SNIPPET]}",
@@ -140,54 +155,38 @@ def _warn_untrained(learner: Any, dims: list[int]) -> None:
         )
 
 
-def _query(learner: Any, index: Any, query: str, mode: str) -> tuple[Any, bytes | None]:
-    """What the index takes for a query, and its thumbnail where it is an image."""
-    from nolabel.cli.contents import jpeg
-
-    if query.startswith("id:"):
-        number = query.removeprefix("id:")
-        if not number.isdigit():
-            raise ValueError(f"query: expected id:NUMBER, got {query!r}")
-        row = index.rows([int(number)]).to_pylist()[0]
-        if "text" not in row:
-            return row["vector"], row.get("thumbnail")
-        query = row["text"]
-    elif "image" in learner.columns:
-        if not Path(query).is_file():
-            raise FileNotFoundError(f"no image file at {query} (id:NUMBER asks for a row of the index)")
-        images = learner.open_one(query, None)
-        return learner.transform_source(images)[0], jpeg(images.images([0])[0])
-    return asked_by(learner, query, mode), None
+def _added(learner: Any, plus: str | None, weight: float | None) -> tuple[str, float] | None:
+    """The words that --plus adds to an image, and their weight."""
+    if plus is None:
+        if weight is not None:
+            raise ValueError(f"--weight {weight:g} is that of the words of --plus: give --plus too")
+        return None
+    if not hasattr(learner, "compose"):
+        raise ValueError(f"--plus: {type(learner).__name__} has no sums of images and words; align and convirt have")
+    if not plus.strip():
+        raise ValueError("--plus: expected words, got an empty text")
+    weight = 1.0 if weight is None else weight
+    if not math.isfinite(weight):
+        raise ValueError(f"--weight must be a finite number, got {weight}")
+    return plus, weight
 
 
-def asked_by(learner: Any, text: str, mode: str) -> Any:
-    """What an index of texts takes for the query `text`."""
-    if not text.strip():
-        raise ValueError("query: expected words to search by, got an empty text")
-    if mode == "bm25":
-        return text
-    table = {"text": [text]}
-    if hasattr(learner, "search_rows"):
-        found = learner.search_rows(table, query=True)
-    else:
-        found = {"dense": learner.transform(table)}
-    asked = {name: rows[0] for name, rows in found.items()}
-    return asked | {"bm25": text} if mode == "hybrid" else asked[mode]
-
-
-def _strip(path: Path, thumbnails: list[bytes | None]) -> None:
-    """The query and its hits side by side, the query set apart."""
+def _strip(path: Path, query: bytes | None, thumbnails: list[bytes | None]) -> None:
+    """The query, set apart where it is a picture, and its hits side by side; videos, some frames of each, below each other."""
     import io
-    import os
 
     from PIL import Image
 
     side, gap = 96, 8
-    tiles = [Image.open(io.BytesIO(data)).convert("RGB") for data in thumbnails if data]
-    sheet = Image.new("RGB", (len(tiles) * (side + gap) + 2 * gap, side + 2 * gap), "white")
+    tiles = [Image.open(io.BytesIO(data)).convert("RGB") for data in (query, *thumbnails) if data]
+    wide = side * max(1, tiles[0].width // tiles[0].height)
+    down = wide > 2 * side
+    apart = gap if query else 0
+    length = len(tiles) * (side + gap) + gap + apart
+    sheet = Image.new("RGB", (wide + 2 * gap, length) if down else (length, side + 2 * gap), "white")
     for number, tile in enumerate(tiles):
-        at = gap + number * (side + gap) + (gap if number else 0)
-        sheet.paste(tile.resize((side, side), Image.Resampling.BICUBIC), (at, gap))
+        at = gap + number * (side + gap) + (apart if number else 0)
+        sheet.paste(tile.resize((wide, side), Image.Resampling.BICUBIC), (gap, at) if down else (at, gap))
     partial = path.with_name(f".{path.stem}.partial.png")
     sheet.save(partial, "PNG")
     os.replace(partial, path)

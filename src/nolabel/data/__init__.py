@@ -19,6 +19,8 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "stop_words": ["stop_words"],
         "tokenisers": ["train_wordpiece"],
         "tokens": ["TokenSource"],
+        "videos": ["ClipSource", "VideoSource", "open_videos"],
+        "urls": ["normalise_url", "registered_domain", "split_by_domain"],
         "vocabulary": ["Vocabulary"],
         "word_windows": ["WordLists", "WordWindows"],
         "words": ["NumberedTexts", "number_words", "read_words", "split_words"],

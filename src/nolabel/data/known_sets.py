@@ -20,12 +20,13 @@ _HUB = {
 }
 
 
-def load(name: str, split: str | None = None, **filters: Any) -> Dataset:
-    """Load a public data set as a table.
+def load(name: str, split: str | None = None, **filters: Any) -> Any:
+    """Load a public data set as a table, or as a graph.
 
     ``digits`` (scikit-learn's, 1,797 images of 8 x 8) and ``docstrings`` (what Python's standard library says of itself)
     are always there. Others are read from the file
-    ``$NOLABEL_DATA/<name>.parquet`` if it exists, else ``cifar10``, ``fashion_mnist`` and ``mnist`` from the hub.
+    ``$NOLABEL_DATA/<name>.parquet`` if it exists, graphs (`HeteroData`) from ``<name>.npz``, else ``cifar10``, ``fashion_mnist``
+    and ``mnist`` from the hub.
 
     Parameters
     ----------
@@ -59,14 +60,31 @@ def load(name: str, split: str | None = None, **filters: Any) -> Dataset:
         table = docstrings()
     elif file is not None and file.is_file():
         table = read(file)
+    elif (graph := graph_file(name)) is not None:
+        from nolabel.data.graphs import read_graph
+
+        if split is not None or filters:
+            raise ValueError(f"name: {name} is a graph, whose nodes are not filtered: leave split and filters out")
+        return read_graph(graph)
     elif name in _HUB:
         table = _from_hub(name, file)
     else:
-        local = sorted(path.stem for path in file.parent.glob("*.parquet")) if file is not None else []
+        local = (
+            sorted({p.stem for s in ("parquet", "npz") for p in file.parent.glob(f"*.{s}")}) if file is not None else []
+        )
         names = sorted({"digits", "docstrings", *_HUB, *local})
         raise ValueError(f"name: no data set {name!r} in {_place(file)} or on the hub; {listed(name, names, 'names')}")
     wanted = {**({} if split is None else {"split": split}), **filters}
     return _filtered(table, wanted) if wanted else table
+
+
+def graph_file(name: str) -> Path | None:
+    """The file ``$NOLABEL_DATA/<name>.npz`` of a graph, if there is one."""
+    home = os.environ.get("NOLABEL_DATA")
+    if home is None or not name or name != Path(name).name or name.startswith("."):
+        return None
+    file = Path(home).expanduser() / f"{name}.npz"
+    return file if file.is_file() else None
 
 
 def _place(file: Path | None) -> str:

@@ -65,7 +65,7 @@ def holds_texts(table: Dataset, column: str) -> bool:
 
 
 def modality(source: Any) -> str:
-    """Say what a source holds: ``image``, ``text``, ``image-text`` or ``table`` (anything else).
+    """Say what a source holds: ``image``, ``video``, ``text``, ``image-text`` or ``table`` (anything else).
 
     Parameters
     ----------
@@ -77,8 +77,11 @@ def modality(source: Any) -> str:
     'text'
     """
     from nolabel.data.reading import read
+    from nolabel.data.video_tables import holds_videos
 
     table = read(source)
+    if holds_videos(table):
+        return "video"
     images = any(holds_images(table, name) for name in table.column_names)
     texts = any(holds_texts(table, name) for name in table.column_names)
     return {(True, True): "image-text", (True, False): "image", (False, True): "text"}.get((images, texts), "table")

@@ -14,6 +14,7 @@ import numpy as np
 from nolabel.data.decoding import ENDINGS
 from nolabel.data.table_files import load_arrays, load_csv, load_jsonl, read_file
 from nolabel.data.text_files import PAGES, TEXTS, read_files, read_lines
+from nolabel.data.video_decoding import VIDEOS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,6 +34,8 @@ def read(source: Any, *, columns: Mapping[str, str] | None = None) -> Dataset:
           folder are counted, not followed). Columns ``image``, ``path`` and, with sub-folders, ``folder``;
         * a folder without images: every text (.txt, .md, .rst) or page (.html) below it, columns ``text`` or ``html``,
           ``path`` and ``folder``;
+        * a folder of videos (.mp4, .mov, .avi, .mkv, .webm, moving .gif), a video file, or a list of these: columns
+          ``video`` and ``path``; a list of videos (t, h, w, 3): a row a frame, columns ``video``, ``frame``, ``image``;
         * an image file, or a .parquet, .csv, .jsonl, .npy or .npz file;
         * a .txt, .md or .rst file: a row a line, columns ``text`` and ``line``; an .html file: one row;
         * an array or tensor of images: (n, h, w), (n, h, w, c) or (n, c, h, w), uint8, floats in [0, 1] or integers
@@ -83,6 +86,8 @@ def _table(source: Any) -> Dataset:
         return source.with_format(None)
     if isinstance(source, (str, Path)):
         return _from_path(Path(source).expanduser())
+    if isinstance(source, np.ndarray) and source.ndim == 5:
+        return _from_list(list(source))
     if isinstance(source, np.ndarray):
         return _from_columns({"image" if source.ndim > 2 else "vector": source})
     if torch is not None and isinstance(source, torch.Tensor):
@@ -134,10 +139,11 @@ def _from_path(path: Path) -> Dataset:
         raise FileNotFoundError(f"source: {path} does not exist")
     if path.is_dir():
         return _from_folder(path)
-    if ending in ENDINGS:
-        return _from_files([str(path.absolute())], [path.name])
+    if ending in ENDINGS or ending in VIDEOS:
+        return _from_files([str(path.absolute())], [path.name], videos=ending in VIDEOS)
     if ending not in _FILES:
-        raise ValueError(f"source: {path} ends in {ending!r}; expected a folder, an image, or {', '.join(_FILES)}")
+        known = f"a folder, an image, a video, or {', '.join(_FILES)}"
+        raise ValueError(f"source: {path} ends in {ending!r}; expected {known}")
     if ending in TEXTS:
         return _from_columns(read_file(read_lines, path))
     if ending in PAGES:
@@ -154,13 +160,20 @@ def _from_path(path: Path) -> Dataset:
 
 def _from_folder(folder: Path) -> Dataset:
     from nolabel.data.folders import list_files
+    from nolabel.data.video_tables import videos_in_folder
 
     listing = list_files(folder, ENDINGS)
+    moving = videos_in_folder(listing.files, listing.others, folder)
+    if moving:
+        others = len(listing.files)
+        listing = list_files(folder, moving)
+        if others > sum(name.lower().endswith(".gif") for name in listing.files):
+            warnings.warn(f"{folder} holds videos and images: took its {len(listing.files)} videos", stacklevel=5)
     images = bool(listing.files)
     if not images:
         texts, pages = (sum(listing.others[ending] for ending in kind) for kind in (TEXTS, PAGES))
         if not texts + pages:
-            looked = " ".join([*ENDINGS, *TEXTS, *PAGES])
+            looked = " ".join([*ENDINGS, *VIDEOS, *TEXTS, *PAGES])
             raise ValueError(
                 f"source: no images or texts in {folder}; looked for {looked}, found {listing.found_instead()}"
             )
@@ -176,7 +189,7 @@ def _from_folder(folder: Path) -> Dataset:
     root = folder.resolve()
     if not images:
         return _texts_of_files(root, listing.files)
-    return _from_files([f"{root}/{relative}" for relative in listing.files], listing.files)
+    return _from_files([f"{root}/{relative}" for relative in listing.files], listing.files, videos=bool(moving))
 
 
 def _texts_of_files(root: Path, relative: list[str]) -> Dataset:
@@ -188,14 +201,15 @@ def _texts_of_files(root: Path, relative: list[str]) -> Dataset:
     return _from_columns(columns)
 
 
-def _from_files(files: list[str], relative: list[str]) -> Dataset:
+def _from_files(files: list[str], relative: list[str], *, videos: bool = False) -> Dataset:
     import pyarrow as pa
 
     image, feature = _image_paths(files)
-    columns = {"image": image, "path": pa.array(relative)}
+    columns = {"video": pa.array(files)} if videos else {"image": image}
+    columns["path"] = pa.array(relative)
     if any("/" in name for name in relative):
         columns["folder"] = pa.array([name.rpartition("/")[0] for name in relative])
-    return from_arrow(pa.table(columns), {"image": feature})
+    return from_arrow(pa.table(columns), {} if videos else {"image": feature})
 
 
 def _series(series: Any) -> Any:
@@ -276,15 +290,22 @@ def _from_list(items: list[Any]) -> Dataset:
     """Pillow images, arrays, paths, or texts."""
     if not items:
         raise ValueError("source: the list is empty")
+    if all(getattr(item, "ndim", 0) == 4 for item in items):
+        from nolabel.data.video_tables import video_columns
+
+        return _from_columns(video_columns([_tensor_array(v) if hasattr(v, "detach") else v for v in items]))
     if all(_is_picture(item) for item in items):
         return _from_columns({"image": items})
     if all(isinstance(item, (str, Path)) for item in items):
-        if not all(isinstance(item, Path) or item.lower().endswith(ENDINGS) for item in items):
+        videos = all(str(item).lower().endswith(VIDEOS) for item in items)
+        if not videos and not all(isinstance(item, Path) or item.lower().endswith(ENDINGS) for item in items):
             return _from_columns({"text": [str(item) for item in items]})
         files = [Path(item).expanduser() for item in items]
         missing = [str(file) for file in files if not file.exists()]
         if missing:
             raise FileNotFoundError(f"source: {len(missing)} of {len(files)} paths do not exist, first {missing[0]}")
+        if videos:
+            return _from_columns({"video": [str(file.absolute()) for file in files], "path": [str(i) for i in items]})
         image, _ = _image_paths([str(file.absolute()) for file in files])
         return _from_columns({"image": image, "path": [str(item) for item in items]})
     kinds = sorted({type(item).__name__ for item in items})
@@ -327,7 +348,12 @@ def _untouched(image: Any) -> bool:
 
 
 def _with_paths(table: Dataset, base: Path) -> Dataset:
-    """Turn string columns that name image files (relative to ``base``) into image columns, if there is no other."""
+    """Turn string columns that name image files (relative to ``base``) into image columns, if there is no other.
+
+    Videos stay paths, but from wherever one looks.
+    """
+    import pyarrow as pa
+
     from nolabel.data.modalities import holds_images
 
     if any(holds_images(table, name) for name in table.column_names):
@@ -337,6 +363,10 @@ def _with_paths(table: Dataset, base: Path) -> Dataset:
             continue
         values = table.data.column(name).to_pylist()
         named = [value for value in values if value]
+        if name == "video" and named and (base / named[0]).is_file():
+            full = pa.array([str((base / value).absolute()) if value else None for value in values])
+            arrow = table.data.table
+            return from_arrow(arrow.set_column(arrow.column_names.index(name), name, full))
         if named and all(value.lower().endswith(ENDINGS) for value in named) and (base / named[0]).is_file():
             column, kind = _image_paths([str((base / value).absolute()) if value else None for value in values])
             arrow = table.data.table

@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "build": ["build"],
         "conv4": ["Conv4"],
         "encoder": ["Encoder"],
-        "heads": ["Prototypes", "projection_head"],
+        "heads": ["LearnedTemperature", "Prototypes", "projection_head"],
         "maps": ["map_head"],
         "nin": ["NIN"],
         "pretrained": ["HuggingFace", "Timm", "Wrapped"],

@@ -15,10 +15,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "learner": ["Learner"],
         "loop": ["CollapseWarning"],
         "optimisers": ["LARS"],
+        "pairs": ["PairLearner"],
         "queue": ["FeatureQueue"],
         "row_adam": ["RowAdam"],
         "schedule": ["cosine_with_warmup"],
         "settings": ["Training"],
         "text": ["TextLearner"],
+        "video": ["VideoLearner"],
     },
 )

@@ -97,7 +97,7 @@ def _write_modules(encoder: Any, unit: bool, folder: Path, length: int) -> None:
         "word_embedding_dimension": encoder.dim,
         "pooling_mode_cls_token": encoder.pooling == "start",
         "pooling_mode_mean_tokens": encoder.pooling == "mean",
-        "pooling_mode_max_tokens": False,
+        "pooling_mode_max_tokens": encoder.pooling == "max",
         "pooling_mode_mean_sqrt_len_tokens": False,
     }
     files = {

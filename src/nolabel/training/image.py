@@ -27,7 +27,7 @@ class ImageLearner(Learner):
     * ``image_size``: side of the square images the network sees; ``None`` chooses by the data
     """
 
-    columns = ("image",)
+    columns: tuple[str, ...] = ("image",)
     encoder: str | nn.Module
     image_size: int | None
 

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "augment": ["Augment", "View"],
         "blur": ["blur_by", "gaussian_blur"],
+        "clips": ["clip_augment", "play", "speed_views"],
         "colour": ["adjust_colour", "colour_jitter", "grey", "luma", "solarise"],
         "crop": ["center_crop", "crop_resize", "pad_crop", "random_boxes", "random_resized_crop"],
         "fourier": ["BatchStyleStandardize", "fourier_style"],
