@@ -15,7 +15,11 @@ from nolabel.learn import InfoMGF
 from nolabel.ops.graphs import normalised, sparse_matrix, with_loops
 from nolabel.training import Training
 
-NODES, EPOCHS, RENEW = 1500, 40, 5
+EPOCHS, RENEW, CONTRASTED = 20, 10, 1000
+FEW, FEW_EPOCHS = (
+    1500,
+    40,
+)  # the generative arm: a gradient to each of four million edges takes too long for this budget
 NOISE = 0.5  # random edges that are added, as a share of those there are
 CONTROL_NODES, CONTROL_EPOCHS = 400, 100
 
@@ -31,11 +35,11 @@ class WithoutUnique(InfoMGF):
         return terms
 
 
-def induced(name: str, seed: int, nodes: int = NODES) -> tuple[np.ndarray, Layers, np.ndarray]:
-    """Features, layers and labels of some nodes, drawn at random, with the edges among them."""
+def induced(name: str, seed: int, nodes: int | None = None) -> tuple[np.ndarray, Layers, np.ndarray]:
+    """Features, layers and labels of all nodes, or of so many drawn at random with the edges among them."""
     graph = load(name)
     n = int(graph["node"].num_nodes)
-    rows = np.sort(np.random.default_rng(seed).permutation(n)[:nodes])
+    rows = np.sort(np.random.default_rng(seed).permutation(n)[: nodes or n])
     layers = {}
     for kind in graph.edge_types:
         ends = graph[kind].edge_index.numpy()
@@ -102,7 +106,7 @@ def infomax(x: np.ndarray, layers: Layers, seed: int) -> np.ndarray:
         corruption=lambda x, graph: (x[torch.randperm(n)], graph),
     )
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(100):
+    for _ in range(60):
         optimiser.zero_grad()
         model.loss(*model(features, graph)).backward()
         optimiser.step()
@@ -112,29 +116,37 @@ def infomax(x: np.ndarray, layers: Layers, seed: int) -> np.ndarray:
 
 def learned(cls: Any, data: tuple[Any, Layers], seed: int, epochs: int = EPOCHS, **params: Any) -> np.ndarray:
     budget = Training(epochs=epochs, random_state=seed, stop_on_collapse=False, progress=False)
-    return cls(**{"renew": RENEW, "n_clusters": 2, **params}, training=budget).fit(data).embedding_
+    pace = {"renew": RENEW, "contrast_batch": CONTRASTED, "n_clusters": 2}
+    return cls(**{**pace, **params}, training=budget).fit(data).embedding_
+
+
+def smoothed(x: np.ndarray, layers: Layers, y: np.ndarray, told: str) -> Measures:
+    """The features as they are and smoothed over each layer, with and without their mean."""
+    arms = {}
+    for centre, how in ((False, ""), (True, ", centred")):
+        item = InfoMGF(centre=centre).open((x, layers), None).item
+        arms[f"X{how}{told}"] = scores(plain_features(item).numpy(), y)
+        for name, seen in zip(layers, seen_by_learners(item)):
+            arms[f"A^2 X, {name}{how}{told}"] = scores(seen.numpy(), y)
+    return arms
 
 
 def run(seed: int) -> Measures:
     x, layers, y = induced("graph_acm", seed)
     noisy = spoilt(layers, seed)
-    arms: Measures = {}
-    for told, given in (("", layers), (", noise", noisy)):
-        for centre, how in ((False, ""), (True, ", centred")):
-            item = InfoMGF(centre=centre).open((x, given), None).item
-            if not told:
-                arms[f"X{how}"] = scores(plain_features(item).numpy(), y)
-            for name, seen in zip(given, seen_by_learners(item)):
-                arms[f"A^2 X, {name}{how}{told}"] = scores(seen.numpy(), y)
-        arms[f"Deep Graph Infomax{told}"] = scores(infomax(x, given, seed), y)
-        arms[f"without unique{told}"] = scores(learned(WithoutUnique, (x, given), seed), y)
-        arms[f"InfoMGF{told}"] = scores(learned(InfoMGF, (x, given), seed), y)
-    arms["InfoMGF, not centred"] = scores(learned(InfoMGF, (x, layers), seed, centre=False), y)
-    arms["InfoMGF, generative"] = scores(learned(InfoMGF, (x, layers), seed, augment="generative"), y)
+    arms = smoothed(x, layers, y, "")
+    arms["Deep Graph Infomax"] = scores(infomax(x, layers, seed), y)
+    arms["without unique"] = scores(learned(WithoutUnique, (x, layers), seed), y)
+    arms["InfoMGF"] = scores(learned(InfoMGF, (x, layers), seed), y)
+    arms |= smoothed(x, noisy, y, ", noise")
+    arms["InfoMGF, noise"] = scores(learned(InfoMGF, (x, noisy), seed), y)
+    x, layers, y = induced("graph_acm", seed, FEW)
+    arms |= smoothed(x, layers, y, ", few")
+    arms["generative, few"] = scores(learned(InfoMGF, (x, layers), seed, FEW_EPOCHS, augment="generative"), y)
     x, layers, y = control(seed)
-    small = {"hidden": 64, "dim": 32, "projection": 32, "renew": 1, "epochs": CONTROL_EPOCHS}
+    small = {"hidden": 64, "dim": 32, "projection": 32, "renew": 1, "contrast_batch": None}
     for name, cls in (("control, without unique", WithoutUnique), ("control, InfoMGF", InfoMGF)):
-        arms[name] = scores(learned(cls, (x, layers), seed, **small), y)
+        arms[name] = scores(learned(cls, (x, layers), seed, CONTROL_EPOCHS, **small), y)
     return arms
 
 
@@ -152,8 +164,9 @@ CLAIM = Claim(
     paper="Shen, Wang & Kang, NeurIPS 2024, arXiv:2409.17386",
     claim="One refined graph learned from several finds classes better than features smoothed over any of them, and keeps what "
     "is in one graph alone.",
-    data=f"ACM: {NODES} papers at random of 4,019, 1,902 words, joined by author (pap) and subject (psp), 3 fields. Noise: half "
-    f"as many random edges added to both. Control: {CONTROL_NODES} nodes of 4 classes, each of two block models tells half of it",
+    data="ACM: 4,019 papers, 1,902 words, joined by author (pap) and subject (psp), 3 fields. Noise: half as many random edges "
+    f"added to both. Few: {FEW} papers at random. Control: {CONTROL_NODES} nodes of 4 classes, each of two block models tells "
+    "half of it, features are noise",
     metric="NMI and ARI of k-means with as many clusters as classes on rows of unit length, means of ten seeds; per cent",
     run=run,
     gates=(
@@ -163,10 +176,6 @@ CLAIM = Claim(
              lambda v: v["control, InfoMGF"]["NMI"] - v["control, without unique"]["NMI"]),
     ),
     reports=(
-        Gate("NMI: not centred - the best A^2 X not centred, points", 2.0,
-             lambda v: v["InfoMGF, not centred"]["NMI"] - max(v[f"A^2 X, {name}"]["NMI"] for name in ("pap", "psp"))),
-        Gate("NMI: generative - the best A^2 X, points", 2.0,
-             lambda v: v["InfoMGF, generative"]["NMI"] - best_smoothed(v)),
         Gate("NMI: InfoMGF - without unique, points", 0.0,
              lambda v: v["InfoMGF"]["NMI"] - v["without unique"]["NMI"]),
         Gate("NMI: InfoMGF - Deep Graph Infomax, points", 0.0,
@@ -175,10 +184,12 @@ CLAIM = Claim(
              lambda v: v["InfoMGF, noise"]["NMI"] - best_smoothed(v, ", noise")),
         Gate("NMI that noise costs InfoMGF, points", 0.0,
              lambda v: v["InfoMGF"]["NMI"] - v["InfoMGF, noise"]["NMI"]),
+        Gate("few, NMI: generative - the best A^2 X, points", 2.0,
+             lambda v: v["generative, few"]["NMI"] - best_smoothed(v, ", few")),
     ),
-    settings={"training": f"{EPOCHS} epochs of all nodes (control: {CONTROL_EPOCHS}), rate 0.01, k 15, neighbours searched every "
-              f"{RENEW} steps (control: every step)",
-              "Deep Graph Infomax": "union of the layers, one convolution of 64, 100 epochs, rate 0.01"},
-    note="On ACM nobody expects the unique term to help: subjects tell the fields nearly alone. It is the control that shows "
-    "what the term is for. The paper trains on all 4,019 papers for 100 epochs.",
+    settings={"training": f"{EPOCHS} epochs (few: {FEW_EPOCHS}, control: {CONTROL_EPOCHS}), rate 0.01, k 15, neighbours searched "
+              f"in every {RENEW}th step, {CONTRASTED} nodes contrasted at a time (control: in every step, all)",
+              "Deep Graph Infomax": "union of the layers, one convolution of 64, 60 epochs, rate 0.01"},
+    note="On ACM nobody expects the unique term to help: the control shows what it is for. The paper trains for 100 epochs and "
+    "searches in every step. Among few papers results differ by ten points and more from one draw to the next.",
 )  # fmt: skip

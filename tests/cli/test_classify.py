@@ -45,6 +45,30 @@ def folder(tmp_path_factory):
     return place
 
 
+def test_rows_without_a_url_are_left_out_and_counted(tmp_path, capsys, learned):
+    file = write(tmp_path / "some.csv", 60)
+    file.write_text(file.read_text() + ",good,help\n" + '"  ",bad,help\n')
+    code, _, err = run(
+        capsys,
+        "learn",
+        file,
+        "--method",
+        "urlbert",
+        "--out",
+        tmp_path / "run",
+        "--epochs",
+        1,
+        "--batch-size",
+        16,
+        *TINY,
+    )
+    assert code == 0
+    assert "2 of 62 texts were skipped" in err
+    code, _, err = run(capsys, "classify", file, "--run", learned, "--out", tmp_path / "labels", "--label-epochs", 1)
+    assert code == 0
+    assert "2 of 62 rows have no URL and were left out" in err
+
+
 @pytest.fixture(scope="module")
 def learned(folder):
     with pytest.raises(SystemExit) as stop:

@@ -36,6 +36,7 @@ def corpus(tmp_path_factory):
         words = list(rng.permutation((FRUIT, FIRM)[row % 2])[:5])
         words.insert(2, "Apple")
         texts.append("The " + " ".join(words) + ".")
+    texts += ["qwx zvb", "zvb qwx"]  # no word of theirs occurs often enough: their vectors are zeros
     path = tmp_path_factory.mktemp("corpus") / "corpus.txt"
     path.write_text("\n".join(texts) + "\n", encoding="utf-8")
     return path

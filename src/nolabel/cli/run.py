@@ -232,10 +232,13 @@ def write_index(folder: Path, searched: dict[str, Any], learner: Any, table: Any
     taken = {"html", "row", "id", "vector", "code", "sparse_indices", "sparse_values", "thumbnail", "text", "score"}
     scalars = [name for name in table.column_names if name not in taken and _is_scalar(table, name)]
     names = {"dense": "vectors", "binary": "codes", "sparse": "sparse"}
+    kept = np.arange(len(contents))
+    if "dense" in searched:  # a vector of zeros, of a text without a known word, is near nothing
+        kept = np.flatnonzero(searched["dense"].any(axis=1))
 
     def pieces() -> Iterator[dict[str, Any]]:
-        for start in range(0, len(contents), 4096):
-            positions = np.arange(start, min(start + 4096, len(contents)))
+        for start in range(0, len(kept), 4096):
+            positions = kept[start : start + 4096]
             part = table.select(contents.rows[positions])
             payload = {name: list(part[name]) for name in scalars}
             payload |= {"row": contents.rows[positions].tolist(), **contents.payload(positions)}

@@ -135,7 +135,7 @@ def _learned(
 ) -> tuple[Path, Any, str]:
     """A model fitted in its run folder, as `nolabel learn` leaves it, and the word as it knows it."""
     global last_run
-    from nolabel.cli.run import REPORT, complete, learner_of, open_table, read_columns, require_columns
+    from nolabel.cli.run import INDEX, REPORT, complete, learner_of, open_table, read_columns, require_columns
 
     last_run = folder = out or Path("runs") / f"{Path(source.rstrip('/')).stem or 'data'}-senses"
     finished = (folder / "config.json").exists()
@@ -153,7 +153,7 @@ def _learned(
     del opened
     if not finished:
         learner.fit(table, run=folder, resume=resume)
-    if not (finished and (folder / REPORT).exists()):  # it is written last
+    if not (finished and (folder / INDEX).exists() and (folder / REPORT).exists()):  # the report is written last
         complete(learner, table, folder, source, shlex.join(["nolabel", *sys.argv[1:]]))
     if learner.health_["verdict"] == "collapsed":
         reasons = "; ".join(learner.health_["reasons"])
@@ -163,10 +163,10 @@ def _learned(
 
 def _texts(folder: Path) -> tuple[list[int], list[str]]:
     """The texts of a run and their rows in the source, as its index keeps them."""
-    from nolabel.cli.run import REPORT
+    from nolabel.cli.run import INDEX, REPORT
     from nolabel.search import Index
 
-    if not (folder / REPORT).exists():  # it is written last
+    if not ((folder / INDEX).exists() and (folder / REPORT).exists()):  # the report is written last
         raise ValueError(
             f"{folder} has no index of its texts: it was cut off, or not made by nolabel; finish it with "
             f"nolabel senses TEXTS WORD --out {folder} --resume"

@@ -160,7 +160,10 @@ class UrlEncoder(TextLearner):
 
         from nolabel.data.reading import from_arrow
 
-        urls = self.spelled(urls_of(data, columns))
+        urls = urls_of(data, columns, blank=True)
+        there = [row for row, url in enumerate(urls) if url]
+        for row, url in zip(there, self.spelled([urls[row] for row in there])):
+            urls[row] = url
         source = super().open_table(from_arrow(pa.table({"url": urls})), None, needed)
         cut = source.truncated["url"]
         if cut:
@@ -244,8 +247,11 @@ class UrlEncoder(TextLearner):
             )
 
 
-def urls_of(data: Any, columns: dict[str, str] | None = None) -> list[str]:
-    """The URLs of a list, an array or a column, or of the column ``url`` of anything `nolabel.data.read` takes."""
+def urls_of(data: Any, columns: dict[str, str] | None = None, *, blank: bool = False) -> list[str]:
+    """The URLs of a list, an array or a column, or of the column ``url`` of anything `nolabel.data.read` takes.
+
+    With `blank`, empty cells of a table are empty texts; otherwise they are an error, as they are in a list.
+    """
     from nolabel.data import read
     from nolabel.data.columns import require_column
 
@@ -253,7 +259,11 @@ def urls_of(data: Any, columns: dict[str, str] | None = None) -> list[str]:
         return require_urls(data)
     table = read(data, columns=columns)
     require_column(table, "url", "columns")
-    return require_urls(table["url"])
+    if not blank:
+        return require_urls(table["url"])
+    cells = ["" if url is None or (isinstance(url, str) and not url.strip()) else url for url in table["url"]]
+    require_urls([url for url in cells if url] or cells)
+    return cells
 
 
 def set_dropout(net: nn.Module, share: float) -> None:
