@@ -52,10 +52,10 @@ def command(
     if "url" not in table.column_names:
         there = ", ".join(table.column_names)
         raise ValueError(f"{source} has no column 'url' among {there}; name it with --column url=NAME")
-    there = [row for row, url in enumerate(table["url"]) if url is not None and str(url).strip()]
-    if there and len(there) < len(table):
-        warnings.warn(f"{len(table) - len(there)} of {len(table)} rows have no URL and were left out", stacklevel=1)
-        table = table.select(there)
+    named = [row for row, url in enumerate(table["url"]) if url is not None and str(url).strip()]
+    if named and len(named) < len(table):
+        warnings.warn(f"{len(table) - len(named)} of {len(table)} rows have no URL and were left out", stacklevel=1)
+        table = table.select(named)
     urls = require_urls(table["url"])
     if model is not None:
         given = [name for name, value in (("--run", run), ("--encoder", encoder), ("--epochs", epochs)) if value]
