@@ -16,10 +16,8 @@ from nolabel.ops.graphs import normalised, sparse_matrix, with_loops
 from nolabel.training import Training
 
 EPOCHS, RENEW, CONTRASTED = 20, 10, 1000
-FEW, FEW_EPOCHS = (
-    1500,
-    40,
-)  # the generative arm: a gradient to each of four million edges takes too long for this budget
+# The generative arm: a gradient to each of four million edges would take longer than the rest together.
+FEW, FEW_EPOCHS = 1200, 30
 NOISE = 0.5  # random edges that are added, as a share of those there are
 CONTROL_NODES, CONTROL_EPOCHS = 400, 100
 

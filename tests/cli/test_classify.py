@@ -208,7 +208,7 @@ def test_words_that_do_not_fit(folder, learned, labelled, tmp_path, capsys):
         ([none], "has no column 'url' among link, x, y; name it with --column url=NAME"),
         ([none, "--column", "url=link"], "has no column 'label'"),
         ([tmp_path / "blank.csv"], "the column 'label' has no labels"),
-        ([tmp_path / "hole.csv"], "url[1]: expected a URL"),
+        ([tmp_path / "hole.csv"], "1 of 2 rows have no URL and were left out"),
         ([source, "--held-out", "1.5"], "--held-out must be a share in (0, 1), got 1.5"),
         ([source, "--run", learned, "--epochs", "2"], "--run brings an encoder that is learned"),
         ([source, "--run", labelled], "holds a UrlClassifier; expected a run of --method urlbert"),

@@ -231,7 +231,7 @@ def test_clone_and_parameters():
         ([], ValueError, "no URLs"),
         ([*URLS[:20], "   "], ValueError, r"url\[20\]: expected a URL"),
         ([*URLS[:20], 7], TypeError, r"url\[20\]: expected a URL as a text, got int"),
-        ({"url": [*URLS[:20], None]}, TypeError, r"url\[20\]"),
+        ({"url": [None, ""]}, ValueError, r"url\[0\]: expected a URL, got ''"),
         ({"text": URLS[:20]}, ValueError, "'url'"),
         (URLS[:10], ValueError, "training.batch_size=16 is above the 10 rows"),
     ],
@@ -239,6 +239,12 @@ def test_clone_and_parameters():
 def test_bad_urls(urls, error, message):
     with pytest.raises(error, match=message):
         model().fit(urls)
+
+
+def test_rows_of_a_table_without_a_url_are_left_out_and_counted():
+    with pytest.warns(UserWarning, match="2 of 22 texts were skipped, first row 20: empty text"):
+        source = model().open({"url": [*URLS[:20], None, "  "]}, None)
+    assert source.rows.tolist() == list(range(20))
 
 
 @pytest.mark.parametrize(
