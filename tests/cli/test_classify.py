@@ -124,7 +124,7 @@ def test_a_run_folder_is_left(folder, labelled):
     mine = scores["UrlClassifier"]
     assert 0 <= mine["AUC"] <= 1
     assert [one["label"] for one in mine["labels"]] == ["bad", "good"]
-    assert sum(map(sum, mine["confusion"])) == mine["urls"] == report["held out"]
+    assert sum(map(sum, mine["confusion"])) == mine["rows"] == report["held out"]
     with (labelled / "predictions.csv").open() as file:
         told = list(csv.DictReader(file))
     assert len(told) == 160
@@ -150,14 +150,14 @@ def test_new_urls_are_labelled_by_the_model(labelled, tmp_path, capsys):
         capsys, "classify", new, "--model", labelled, "--label", "label", "--out", tmp_path / "b", "--json"
     )
     assert code == 0, err
-    assert json.loads(out)["scores"]["label"]["UrlClassifier"]["urls"] == 10
+    assert json.loads(out)["scores"]["label"]["UrlClassifier"]["rows"] == 10
 
 
 def test_several_tasks_from_scratch(folder, tmp_path, capsys):
     options = ["--label", "label", "--label", "page", "--epochs", "1", "--label-epochs", "2", *TINY]
     code, out, err = run(capsys, "classify", folder / "urls.csv", "--out", tmp_path / "run", *options)
     assert code == 0, err
-    assert "label: tested on other domains" in out
+    assert "label: tested on what was held out" in out
     assert "character n-grams" in out
     model = nolabel.load(tmp_path / "run")
     assert sorted(model.classes_) == ["label", "page"]
@@ -203,7 +203,7 @@ def test_words_that_do_not_fit(folder, learned, labelled, tmp_path, capsys):
     (tmp_path / "blank.csv").write_text("url,label\na.de,\nb.de,\n")
     (tmp_path / "hole.csv").write_text("url,label\na.de,1\n,2\n")
     for words, message in (
-        ([source, "--method", "tree"], "--method must be one of urlbert, got 'tree'"),
+        ([source, "--method", "tree"], "--method must be image or urlbert, got 'tree'"),
         ([source, "--label", "colour"], "has no column 'colour' to learn from among label, page"),
         ([none], "has no column 'url' among link, x, y; name it with --column url=NAME"),
         ([none, "--column", "url=link"], "has no column 'label'"),

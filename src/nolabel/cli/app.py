@@ -96,7 +96,7 @@ def _explain(error: Exception) -> int:
 
 def _resume_line(given: list[str]) -> str:
     """What to type to go on after Ctrl-C."""
-    resumable = {"learn": learn, "recommend": recommend, "senses": senses}
+    resumable = {"classify": classify, "learn": learn, "recommend": recommend, "senses": senses}
     if not given or given[0] not in resumable:
         return "interrupted"
     folder = resumable[given[0]].last_run

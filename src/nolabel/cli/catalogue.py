@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 #: Packages of systems by verb.
-VERBS = ("learn", "cluster", "recommend", "curate")
+VERBS = ("learn", "cluster", "recommend", "curate", "adapt", "clean", "explain", "protect")
 #: Systems that are no estimators of a verb: name, package, class.
 OTHERS = (
     ("rankme", "assess", "RankMeSelector"),
@@ -107,7 +107,7 @@ def classifiers(name: str) -> tuple[Any, ...]:
 def arguments_of(cls: Any) -> dict[str, Any]:
     """The hyper-parameters of a system with their defaults, without those that have options of their own."""
     own = inspect.signature(cls).parameters
-    return {name: p.default for name, p in own.items() if name not in ("encoder", "image_size", "training")}
+    return {name: p.default for name, p in own.items() if name not in ("encoder", "representation", "image_size", "training")}
 
 
 def _words(name: str) -> str:

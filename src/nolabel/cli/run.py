@@ -88,7 +88,6 @@ def usual_method(table: Any) -> str:
 def learner_of(name: str, settings: list[str], encoder: str | None, image_size: int | None, training: Any) -> Any:
     """An unfitted learner from the words of the command line."""
     cls = method(name)
-    known = arguments_of(cls)
     params: dict[str, Any] = {"training": training}
     if "image_size" in cls._get_param_names():
         params["image_size"] = image_size
@@ -100,6 +99,13 @@ def learner_of(name: str, settings: list[str], encoder: str | None, image_size: 
         if "encoder" not in cls._get_param_names():
             raise ValueError(f"{name} has an encoder of its own: leave --encoder out")
         params["encoder"] = encoder
+    return cls(**params, **settings_of(cls, name, settings))
+
+
+def settings_of(cls: Any, name: str, settings: list[str]) -> dict[str, Any]:
+    """The words of ``--set`` as arguments of a class that the command line calls `name`."""
+    known = arguments_of(cls)
+    params: dict[str, Any] = {}
     for word in settings:
         key, value = _halves(word, "--set", "temperature=0.1")
         if key not in known:
@@ -113,7 +119,7 @@ def learner_of(name: str, settings: list[str], encoder: str | None, image_size: 
             params[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             params[key] = value
-    return cls(**params)
+    return params
 
 
 def in_parts(learner: Any, table: Any) -> Any:

@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "dom_lm": ["DomLM"],
         "g_simclr": ["GSimCLR"],
         "html_qa": ["HtmlQA"],
+        "image_classifier": ["ImageClassifier"],
         "infomgf": ["InfoMGF"],
         "instance_discrimination": ["InstanceDiscrimination"],
         "matryoshka": ["AdaptiveClassifier", "MatryoshkaClassifier"],

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
 from nolabel.assess.inputs import as_embeddings, as_labels
+from nolabel.data.labels import class_codes, class_names
 from nolabel.encoders import projection_head
 from nolabel.objectives.nested import Nested, halved, rising_sizes
 from nolabel.training import Learner, Training
@@ -135,11 +136,8 @@ class MatryoshkaClassifier(ClassifierMixin, Learner):
         return source
 
     def prepare(self, source: Any, folder: os.PathLike[str] | None) -> None:
-        labels = as_labels(source.batch(np.arange(len(source)))["label"], len(source), "label")
-        classes = np.unique(labels)
-        if len(classes) < 2:
-            raise ValueError(f"label: at least 2 classes were expected, got only {classes[0]}")
-        self.class_names_ = classes.tolist()
+        labels = source.batch(np.arange(len(source)))["label"]
+        self.class_names_ = class_names(as_labels(labels, len(source), "label"))
 
     def build(self, example: dict[str, Any]) -> nn.Module:
         width = example["vector"].shape[1]
@@ -164,10 +162,8 @@ class MatryoshkaClassifier(ClassifierMixin, Learner):
         return copy.deepcopy(self.encoder)  # a fit leaves its arguments alone
 
     def views(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        labels = batch["label"]
-        names = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
-        codes = np.searchsorted(np.asarray(self.class_names_), names)
-        return batch["vector"].float(), torch.from_numpy(codes).to(batch["vector"].device)
+        vectors = batch["vector"].float()
+        return vectors, class_codes(batch["label"], self.class_names_).to(vectors.device)
 
     def loss(self, net: Any, views: tuple[Tensor, Tensor]) -> Tensor:
         vectors, codes = views

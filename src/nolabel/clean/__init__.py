@@ -1,0 +1,5 @@
+"""Find wrong labels and strangers, and learn in spite of them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={})
