@@ -4,7 +4,7 @@ import csv
 import os
 import unicodedata
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,17 +77,15 @@ def _cut(text: str, at: int, length: int) -> str:
     return " ".join(f"{before}**{text[at:end]}**{after}".split())
 
 
-def tagged(learner: Any, word: str, found: Iterator[Occurrence]) -> tuple[list[Occurrence], int]:
+def tagged(learner: Any, word: str, found: Iterable[Occurrence]) -> tuple[list[Occurrence], int]:
     """The occurrences with their likeliest senses, and how many have no known word around: those get the commonest sense."""
-    result, alone = [], 0
+    places = list(found)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # contexts without a known word are counted here
-        for one in found:
-            p = learner.disambiguate(word, one.words)
-            sense = int(p.argmax())
-            alone += not one.words
-            result.append(replace(one, sense=sense, probability=float(p[sense])))
-    return result, alone
+        p = learner.probabilities(word, [one.words for one in places])
+    senses = p.argmax(axis=1).tolist()
+    result = [replace(one, sense=s, probability=float(row[s])) for one, s, row in zip(places, senses, p)]
+    return result, sum(not one.words for one in places)
 
 
 def write_tagged(path: Path, found: Sequence[Occurrence]) -> None:

@@ -228,12 +228,11 @@ def _asked(learner: Any, word: str, lines: list[str]) -> list[dict[str, Any]]:
     answers = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for line in lines:
-            p = learner.disambiguate(word, line)
+        for line, p in zip(lines, learner.probabilities(word, lines), strict=True):
             sense = int(p.argmax())
             answers.append({"sense": sense, "probability": round(float(p[sense]), 4), "context": line})
     if caught:
-        warnings.warn(f"{len(caught)} of {len(lines)} contexts have no known word: prior taken", stacklevel=2)
+        warnings.warn(f"--contexts: {caught[0].message}", stacklevel=2)
     return answers
 
 
@@ -243,13 +242,11 @@ def _drawn(
     """The picture, where matplotlib is there."""
     from nolabel.cli.senses_picture import draw_senses
 
-    vectors = learner.net_.outputs.weight.detach().cpu().numpy()
-    index = learner.vocabulary_.index
     shown = [one for one in found if one.words]
     if len(shown) < 2:
         warnings.warn("no picture was drawn: it needs two occurrences with a known word around", stacklevel=2)
         return None
-    means = [vectors[[index[w] for w in one.words]].mean(axis=0) for one in shown]
+    means = learner.context_vectors([one.words for one in shown])
     legend = {one["sense"]: [near["word"] for near in one["neighbours"]][:4] for one in senses}
     try:
         draw_senses(path, word, means, [one.sense for one in shown], legend, seed=seed)
@@ -271,7 +268,8 @@ def _shown(summary: dict[str, Any]) -> list[str]:
     lines = [f"{summary['word']}: {summary['occurrences']:,} occurrences, {count} sense{'s' * (count > 1)}"]
     for one in summary["senses"]:
         near = ", ".join(f"{near['word']} {near['cosine']:.2f}" for near in one["neighbours"])
-        lines += ["", f"sense {one['sense']}  {one['share']:.0%}  {near}"]
+        likeliest = f"likeliest in {one['occurrences']:,}, mean probability {one['share']:.0%}"
+        lines += ["", f"sense {one['sense']}  {near}", f"  {likeliest}"]
         lines += [f"  {example['probability']:.2f}  {example['context']}" for example in one["examples"]]
     if "contexts" in summary:
         lines += ["", "contexts"]

@@ -296,35 +296,43 @@ class DisambiguatedSkipGram(Learner):
         ------
         KeyError : a word that is not in the vocabulary; the message names the nearest
         """
-        return self._in_contexts(word, [context])[0]
+        return self.probabilities(word, [context])[0]
 
     def induce(self, word: str, contexts: Sequence[str | Sequence[str]]) -> np.ndarray:
         """The likeliest sense of a word in each context, int64 (n,). Errors and the lack of a context as in `disambiguate`."""
-        if isinstance(contexts, str) or not isinstance(contexts, list | tuple | np.ndarray):
-            raise TypeError(f"contexts must be a list of texts or of lists of words, got {type(contexts).__name__}")
-        return self._in_contexts(word, contexts).argmax(axis=1)
+        return self.probabilities(word, contexts).argmax(axis=1)
 
     @torch.no_grad()
-    def _in_contexts(self, word: str, contexts: Sequence[str | Sequence[str]]) -> np.ndarray:
+    def probabilities(self, word: str, contexts: Sequence[str | Sequence[str]]) -> np.ndarray:
+        """Probability of each sense of a word in each context, (n, senses); errors and lack of context as in `disambiguate`."""
         self.require_fitted()
-        number, net = self.vocabulary_.id_of(word), self.net_
-        means, empty = [], 0
-        outputs: Any = net.outputs
+        number = self.vocabulary_.id_of(word)
+        means = torch.from_numpy(self.context_vectors(contexts, without=word))[:, None]  # (n, 1, d)
+        found = self._sense_logits(self.net_, torch.full((len(means),), number), means)[:, 0]
+        p = found.softmax(dim=1).numpy()
+        empty = np.isnan(p).any(axis=1)
+        if empty.any():
+            warnings.warn(
+                f"{empty.sum()} of {len(contexts)} contexts of {word!r} have no known word: prior taken", stacklevel=3
+            )
+            p = np.where(empty[:, None], self.raw_priors_[number], p)
+        return pruned(p, self.raw_priors_[number] >= self.prune)
+
+    @torch.no_grad()
+    def context_vectors(self, contexts: Sequence[str | Sequence[str]], *, without: str | None = None) -> np.ndarray:
+        """Mean of the output vectors of the known words of each context but `without`: (n, dim), NaN where none is known."""
+        self.require_fitted()
+        if isinstance(contexts, str) or not isinstance(contexts, list | tuple | np.ndarray):
+            raise TypeError(f"contexts must be a list of texts or of lists of words, got {type(contexts).__name__}")
+        outputs: Any = self.net_.outputs
+        means = []
         for context in contexts:
             if not isinstance(context, str | list | tuple):
                 raise TypeError(f"a context must be a text or a list of words, got {type(context).__name__}")
             words = split_words(context, lowercase=self.lowercase) if isinstance(context, str) else context
-            ids = [self.vocabulary_.index[w] for w in words if w != word and w in self.vocabulary_.index]
-            empty += not ids
+            ids = [self.vocabulary_.index[w] for w in words if w != without and w in self.vocabulary_.index]
             means.append(outputs.weight[ids].mean(dim=0) if ids else torch.full((self.dim,), math.nan))
-        stacked = torch.stack(means)[:, None] if means else torch.zeros(0, 1, self.dim)  # (n, 1, d)
-        p = self._sense_logits(net, torch.full((len(stacked),), number), stacked)[:, 0].softmax(dim=1).numpy()
-        if empty:
-            warnings.warn(
-                f"{empty} of {len(contexts)} contexts of {word!r} have no known word: prior taken", stacklevel=3
-            )
-            p = np.where(np.isnan(p), self.raw_priors_[number], p)
-        return pruned(p, self.raw_priors_[number] >= self.prune)
+        return torch.stack(means).numpy() if means else np.zeros((0, self.dim), np.float32)
 
     def neighbours(self, word: str, sense: int, k: int = 10) -> list[tuple[str, int, float]]:
         """The senses of other words whose vectors have the largest cosine to this one: (word, sense, cosine), nearest first.
