@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "ema": ["ema_update", "momentum_schedule", "target_copy"],
         "estimator": ["Estimator", "load"],
         "ranks": ["gather"],
+        "evaluating": ["mteb_encoder"],
         "exporting": ["export"],
         "guided": ["GuidedBatchSampler"],
         "image": ["ImageLearner"],
