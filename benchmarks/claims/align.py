@@ -11,7 +11,7 @@ from nolabel.learn import ALIGN
 from nolabel.ops.neighbours import nearest
 from nolabel.training import Training
 
-CONCEPTS, RATE, STEPS, BATCH = 350, 0.5, 350, 128
+CONCEPTS, RATE, STEPS, BATCH = 350, 0.5, 600, 128
 BOILERPLATE = ("image", "untitled", "logo of the page", "click to enlarge")
 COLOURS = {"red": (220, 40, 40), "green": (60, 180, 75), "blue": (50, 80, 220), "yellow": (240, 220, 60)}
 WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)
