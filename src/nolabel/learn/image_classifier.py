@@ -126,7 +126,7 @@ class ImageClassifier(ClassifierMixin, Head, ImageLearner):
             seen = recipe(self.augment, images.shape[-1], images.shape[1])(images, generator)
         return seen, class_codes(batch["label"], self.class_names_).to(images.device)
 
-    def loss(self, net: Any, views: tuple[Tensor, Tensor]) -> Tensor:
+    def loss(self, net: Any, views: tuple[Tensor, Tensor]) -> Tensor | dict[str, Tensor]:
         images, codes = views  # (b, c, h, w), (b,)
         if self.freeze:
             net.encoder.eval()
