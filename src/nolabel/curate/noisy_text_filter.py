@@ -310,7 +310,8 @@ class NoisyTextFilter(Estimator):
         texts = list(part["text"])
         wrong = next((row for row, text in enumerate(texts) if not isinstance(text, str | None)), None)
         if wrong is not None:
-            raise TypeError(f"text: expected a string, got {type(texts[wrong]).__name__} in row {start + wrong}")
+            hint = "; give each text of a list a row of its own" if isinstance(texts[wrong], list) else ""
+            raise TypeError(f"text: expected a string, got {type(texts[wrong]).__name__} in row {start + wrong}{hint}")
         return [None if text is None else split_words(text) for text in texts]
 
     def _images(self, part: Any) -> tuple[np.ndarray, list[Any]]:
