@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "adaptation": ["batch_nuclear_norm", "negative_entropy", "soft_neighbourhood_density", "source_accuracy"],
         "clusters": ["ClusterScores", "ari", "cluster_scores", "cluster_stability", "clustering_accuracy", "nmi"],
         "codes": ["CodeReport", "code_report"],
         "contrastive": ["ContrastiveDiagnostics", "contrastive_diagnostics", "neighbour_tolerance", "tolerance"],
@@ -31,6 +32,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "selection": ["Selection", "Trial", "select"],
         "senses": ["SenseReport", "sense_report"],
         "separation": ["SeparationReport", "separation_report"],
+        "spaces": ["Likeness", "SpaceComparison", "compare_spaces", "space_quality"],
         "temperature": ["TemperatureAdvisor", "TemperatureRun", "TemperatureTable"],
+        "transfer": [
+            "TransferScore",
+            "angular_uniformity",
+            "hopkins",
+            "mutual_information",
+            "transfer_score",
+        ],
     },
 )

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import typer
 
 from nolabel.cli import (
+    adapt,
     assess,
     classify,
     cluster,
@@ -45,6 +46,7 @@ for verb in (
     classify,
     extract,
     recommend,
+    adapt,
     export,
     methods,
     demo,
@@ -96,7 +98,7 @@ def _explain(error: Exception) -> int:
 
 def _resume_line(given: list[str]) -> str:
     """What to type to go on after Ctrl-C."""
-    resumable = {"classify": classify, "learn": learn, "recommend": recommend, "senses": senses}
+    resumable = {"adapt": adapt, "classify": classify, "learn": learn, "recommend": recommend, "senses": senses}
     if not given or given[0] not in resumable:
         return "interrupted"
     folder = resumable[given[0]].last_run

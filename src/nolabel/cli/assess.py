@@ -8,10 +8,15 @@ from typing import Any
 
 import typer
 
+ANCHORS = 300
+
 
 def command(
     vectors: Path = typer.Argument(..., help="Run folder, or a file of vectors (.npy, .parquet with a column vector)."),
     labels: str | None = typer.Option(None, help="Column of labels to audit with; learning never uses it."),
+    against: Path | None = typer.Option(
+        None, "--against", help="Another run folder: whether it tells the items that both have apart in the same way."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Judge vectors without labels: rank, spread, uniformity, cluster stability; with --labels also k-NN, probe, clusters."""
@@ -26,6 +31,10 @@ def command(
         audit = _audit(z, columns[labels])
         tables.append(pairs(f"Against the column {labels!r}", audit))
         scores |= {"audit": audit}
+    if against is not None:
+        compared = _compared(vectors, against)
+        tables.append(pairs(f"Compared with {against}", compared))
+        scores |= {"against": compared}
     answer(scores, as_json, *tables)
 
 
@@ -99,3 +108,26 @@ def _audit(z: Any, labels: Any) -> dict[str, Any]:
         "ridge accuracy": ridge_probe(z[train], y[train], z[test], y[test]),
         **{f"k-means {name}": value for name, value in vars(cluster_scores(y, found)).items()},
     }
+
+
+def _compared(run: Path, other: Path) -> dict[str, Any]:
+    """How like the spaces of two runs are, through common anchors and, where they are equally wide, as they are."""
+    from nolabel.assess import compare_spaces
+    from nolabel.cli.common_items import common_items, drawn
+
+    for folder in (run, other):
+        if not folder.is_dir():
+            raise ValueError(f"--against compares two run folders, and {folder} is none")
+    common = common_items(run, other)
+    found = compare_spaces(common.first, common.second, drawn(common, min(ANCHORS, len(common.ids) // 2)))
+    told = {
+        "items in common": len(common.ids),
+        "matched by": common.by,
+        "anchors": found.anchors,
+        f"common neighbours (Jaccard of {found.k})": found.relative.jaccard,
+        "MRR of the twin": found.relative.mrr,
+        "cosine of the twin": found.relative.cosine,
+    }
+    if found.absolute is not None:
+        told |= {"MRR of the twin, vectors as they are": found.absolute.mrr}
+    return told

@@ -16,6 +16,7 @@ OTHERS = (
     ("rankme", "assess", "RankMeSelector"),
     ("temperature", "assess", "TemperatureAdvisor"),
     ("bss", "views", "BatchStyleStandardize"),
+    ("transfer_score", "assess", "TransferScore"),
 )
 
 #: Files of systems whose claim is measured under another name.
@@ -29,6 +30,7 @@ CLAIMED_BY = {
     "attribute_extractor": "dom_lm",
     "open_ie": "dom_lm",
     "html_qa": "dom_lm",
+    "relative_encoder": "relative_representations",
 }
 
 
@@ -56,8 +58,10 @@ def systems() -> list[System]:
         package = importlib.import_module(f"nolabel.{verb}")
         for exported in package.__all__:
             cls = getattr(package, exported)
+            if not hasattr(cls, "columns"):  # a function beside the systems, such as `stitch`
+                continue
             module = cls.__module__.rpartition(".")[2]
-            files = [getattr(package, other).__module__ for other in package.__all__]
+            files = [o.__module__ for name in package.__all__ if hasattr(o := getattr(package, name), "columns")]
             alone = files.count(cls.__module__) == 1 or exported.lower().startswith(module)
             name = module.replace("_", "-") if alone else _words(exported)
             verdict = claims.get(CLAIMED_BY.get(module, module), {}).get("verdict", "")
@@ -107,7 +111,11 @@ def classifiers(name: str) -> tuple[Any, ...]:
 def arguments_of(cls: Any) -> dict[str, Any]:
     """The hyper-parameters of a system with their defaults, without those that have options of their own."""
     own = inspect.signature(cls).parameters
-    return {name: p.default for name, p in own.items() if name not in ("encoder", "representation", "image_size", "training")}
+    return {
+        name: p.default
+        for name, p in own.items()
+        if name not in ("encoder", "representation", "image_size", "training")
+    }
 
 
 def _words(name: str) -> str:

@@ -115,10 +115,11 @@ def pixel_baseline(table: Any, labels: np.ndarray) -> Any:
 
 def classify(table: Any, wanted: Wanted) -> Done:
     """Label the images of a table; a run that learned leaves an index and a report as well."""
-    from nolabel.cli.run import complete, require_columns
-    from nolabel.learn import ImageClassifier
+    from nolabel.cli.run import complete
 
-    require_columns(ImageClassifier, "image", table.add_column("label", [0] * len(table)), wanted.source)
+    if "image" not in table.column_names:
+        there = ", ".join(table.column_names)
+        raise ValueError(f"{wanted.source} has no column 'image' among {there}; name it with --column image=NAME")
     counts: dict[str, Any] = {}
     if wanted.model is None:
         name = label_column(table, wanted.label, wanted.source)

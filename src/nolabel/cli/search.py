@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 SHORTLIST = 200  # the paper's
+ANCHORS = 500  # the paper's, for images
 SNIPPET = 160
 MODES = ("dense", "binary", "sparse", "bm25", "hybrid")
 
@@ -33,6 +34,9 @@ def command(
     shortlist: int | None = typer.Option(None, help="How many --dims finds for --rerank (default: 200)."),
     plus: str | None = typer.Option(None, help="Words added to an image, where images were learned with texts."),
     weight: float | None = typer.Option(None, help="Of the words of --plus (default: 1); below 0 takes them away."),
+    by: Path | None = typer.Option(
+        None, "--by", help="Run folder of another encoder that reads the query, through items both runs have."
+    ),
     picture: Path | None = typer.Option(None, help="Write the query and what was found as one picture (.png)."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
@@ -48,18 +52,30 @@ def command(
 
     learner = load(run)
     index = Index.open(run, encoder=identity(run))
+    if by is not None and mode is None:
+        mode = "dense"
     mode = _mode(usual_mode(learner, query) if mode is None and dims is None else mode, index, dims)
     funnel = _funnel(index.dim, k, dims, rerank, shortlist)
     if funnel is not None:
         _warn_untrained(learner, [dim for dim, _ in funnel if dim < index.dim])
     added = _added(learner, plus, weight)
-    read = read_query(learner, index, query, mode)
+    if by is not None:
+        for option, given in (("--plus", plus), ("--dims", dims)):
+            if given is not None:
+                raise ValueError(f"{option} compares within one run: leave it out with --by")
+        if mode != "dense":
+            raise ValueError(f"--by compares vectors: it goes with --mode dense, not {mode}")
+    reader = learner if by is None else load(by)
+    read = read_query(reader, index if by is None else Index.open(by, encoder=identity(by)), query, mode)
     asked = read.asked
     if added is not None:
         if read.picture is None:
             raise ValueError(f"--plus adds words to an image, and {query[:40]!r} is none: give a file or id:NUMBER")
         asked = learner.compose(asked[None], *added)[0]
-    found = index.search(asked, k, mode=mode, where=where, exact=exact, funnel=funnel)
+    if by is None:
+        found = index.search(asked, k, mode=mode, where=where, exact=exact, funnel=funnel)
+    else:
+        found = _across(run, by, index, asked, k, where)
     hits = told(found)
     thumbnails = [hit.pop("thumbnail", None) for hit in hits]
     lines = []
@@ -76,6 +92,15 @@ def command(
         return
     names = list(rows[0]) if rows else ["id", "score"]
     answer(rows, as_json, grid(None, names, [[row[name] for name in names] for row in rows]), lines=lines)
+
+
+def _across(run: Path, by: Path, index: Any, asked: Any, k: int, where: str | None) -> Any:
+    """The nearest rows to a vector of another run's encoder."""
+    from nolabel.cli.common_items import common_items, drawn
+
+    common = common_items(run, by)
+    anchors = drawn(common, max(ANCHORS, common.second.shape[1]))
+    return index.search_across(asked, common.ids[anchors], common.second[anchors], k, where=where)
 
 
 def told(found: Any) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "open_ie": ["OpenIE"],
         "opta": ["OpTAClassifier"],
         "pixpro": ["PixPro"],
+        "relative_encoder": ["RelativeEncoder", "stitch"],
         "rotnet": ["RotNet"],
         "rspnet": ["RSPNet"],
         "sepclr": ["SepCLR"],

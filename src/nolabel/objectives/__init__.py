@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "assignments": ["assignment_agreement", "sharpened"],
         "clustering": ["swapped_prediction"],
         "contrastive": ["info_nce", "nt_xent", "simple_contrastive"],
+        "domains": ["coral", "domain_adversarial", "multi_kernel_mmd", "reverse_gradient"],
         "entropy": ["mean_entropy"],
         "image_text": ["image_text_contrast"],
         "information": ["information_bound", "scaled_cosine_error"],

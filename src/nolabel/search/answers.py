@@ -67,7 +67,7 @@ def answer(
     ready = _prepared(store, mode, query, options)
     snapshot = snapshots([mode])[mode]
     found = ready.search(snapshot)
-    hits = [_hits(snapshot, each, _told(mode, store, options)) for each in found]
+    hits = [as_hits(snapshot, each, _told(mode, store, options)) for each in found]
     return hits[0] if ready.single else hits
 
 
@@ -189,7 +189,8 @@ def _told(mode: str, store: Store, options: Options | None) -> float:
     return -1.0 if (store.fields.metric == "l2" if by_vector else mode == "binary") else 1.0
 
 
-def _hits(snapshot: Snapshot, found: Found, sign: float) -> Hits:
+def as_hits(snapshot: Snapshot, found: Found, sign: float) -> Hits:
+    """What one query found, its scores times `sign`."""
     positions, explain = found.positions, found.explain
     told = None if explain is None else partial(explain, positions)
     fetch = partial(payload, snapshot, snapshot.addresses[positions])

@@ -18,9 +18,10 @@ import pyarrow as pa
 from jaxtyping import Int64
 
 from nolabel.search import derived
+from nolabel.search.across import answer_across
 from nolabel.search.answers import Options, answer
 from nolabel.search.batches import BATCH_BYTES, Batch, as_ids, as_payload, batches
-from nolabel.search.fields import arrow
+from nolabel.search.fields import arrow, matrix_of
 from nolabel.search.modes import HYBRID, as_fields, kinds
 from nolabel.search.records import fill, numbered, record, twice
 from nolabel.search.snapshot import Snapshot
@@ -210,11 +211,42 @@ class Index:
         options = Options(k, where, dim, rescore, funnel, exact, query_vector, fusion, depth)
         return answer(self._store, self._have, self._views.current, query, mode, options)
 
-    def rows(self, ids: Any = None) -> pa.Table:
-        """The rows with these ids in that order, or all of them: an Arrow table of id, vector and payload."""
+    def search_across(
+        self, query: Any, anchors: Any, anchor_vectors: Any, k: int = 10, *, where: str | None = None
+    ) -> Any:
+        """The k nearest rows to a query of another encoder, as `search` gives them; every row is compared.
+
+        Encoders that learned apart agree on how like an item is to others (Moschella et al. 2023, arXiv:2209.15430): the
+        query and the rows are compared by their cosines to items that both encoders have seen.
+
+        Parameters
+        ----------
+        query
+            Vector (e,) of the other encoder, or several (q, e).
+        anchors
+            Ids of rows (m,), none twice; 100 to 500, and better not fewer than the other encoder's width e.
+        anchor_vectors
+            The same items by the other encoder, in that order: (m, e).
+        where
+            As in `search`.
+        """
+        if not self.dim:
+            raise ValueError(f"search_across: compares vectors, and this index holds {self._store.fields.described}")
+        numbers = as_ids(anchors)
+        if len(np.unique(numbers)) < len(numbers):
+            raise ValueError(f"anchors: {twice(numbers)} comes twice")
+        own = matrix_of(self.rows(numbers, ["vector"])["vector"])
+        return answer_across(self._store, self._views.current, query, own, anchor_vectors, k, where)
+
+    def rows(self, ids: Any = None, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows with these ids in that order, or all of them: an Arrow table of id, vector and payload, or of `columns`."""
         table = self._store.newest()
         addresses = self._store.keys(table)[1] if ids is None else self._addresses(table, as_ids(ids))
-        return self._store.take(table, addresses, list(table.schema.names))
+        names = list(table.schema.names)
+        missing = [name for name in columns or () if name not in names]
+        if missing:
+            raise ValueError(f"columns: the index holds no {missing[0]!r} among {', '.join(names)}")
+        return self._store.take(table, addresses, names if columns is None else columns)
 
     def update(
         self, ids: Any, *, vectors: Any = None, payload: Any = None, codes: Any = None, sparse: Any = None

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 
 import nolabel
@@ -47,6 +47,13 @@ class Estimator(BaseEstimator):
 
     def _restore(self, tensors: dict[str, torch.Tensor]) -> None:
         """Take back what `_tensors` gave."""
+
+    def __sklearn_clone__(self) -> Self:
+        """A copy without what was learned; a fitted estimator among the arguments stays, for its weights are the argument."""
+        own = self.get_params(deep=False).items()
+        kept = {k: v if isinstance(v, Estimator) and v._learned() else clone(v, safe=False) for k, v in own}
+        made: Self = type(self)(**kept)
+        return made
 
     def require_fitted(self) -> None:
         """Raise `NotFittedError` unless `fit` has run."""

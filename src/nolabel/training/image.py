@@ -44,7 +44,7 @@ class ImageLearner(Learner):
             seen = self.example_["batch"]
             _, channels, size, _ = (seen[self.parts[0]]["batch"] if self.parts else seen)["image"]["shape"]
         images = open_images(table, size=size, channels=channels)
-        if self.image_size is None and images.size < SMALLEST:
+        if self.image_size is None and not hasattr(self, "example_") and images.size < SMALLEST:
             images = open_images(table, size=ENLARGED, channels=channels)
         others = tuple(name for name in needed if name != "image")
         if not others:
