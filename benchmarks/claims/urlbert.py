@@ -225,5 +225,6 @@ CLAIM = Claim(
     seeds=(1, 2, 3),
     note="Passes, epochs and rate were chosen with seed 0, which is not among those measured; the margins were fixed before. "
     "Benign URLs in the labelled set come from 310 hosts of one list, phishing and malicious ones from others: a classifier "
-    "may tell the lists apart, and all of them call many ordinary URLs of other lists bad.",
+    "may tell the lists apart, and all of them call many ordinary URLs of other lists bad. Fine-tuned from random weights the "
+    "encoder is so near the ceiling that two points are not there to gain; of the three terms masked tokens alone gain.",
 )  # fmt: skip

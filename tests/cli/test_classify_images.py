@@ -60,7 +60,7 @@ def test_a_folder_a_class(folder, labelled, tmp_path, capsys):
     right = np.mean([row["folder"] == row["folder told"] for row in held])
     assert right == pytest.approx(scores["ImageClassifier"]["accuracy"])
     assert len(Index(labelled)) == 150
-    code, out, err = run(capsys, "search", labelled, folder / "of 2" / rows[-1]["path"].split("/")[-1])
+    code, _, err = run(capsys, "search", labelled, folder / "of 2" / rows[-1]["path"].split("/")[-1])
     assert code == 0, err
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nolabel.ops import info_nce_losses, pairwise_logsumexp
+from nolabel.ops.info_nce import cosine_pair_losses, info_nce_losses, pairwise_logsumexp
 
 
 def vectors(n, d=5, seed=0, dtype=torch.float64):
@@ -243,3 +243,133 @@ def test_bad_input(arguments, options, message):
 def test_pairwise_logsumexp_needs_two_vectors():
     with pytest.raises(ValueError, match="vectors must have at least 2 rows, got 1"):
         pairwise_logsumexp(torch.zeros(1, 3))
+
+
+# Cosines of pairs -----------------------------------------------------------------------------------------------------
+
+
+def pairs(n=6, d=5, dtype=torch.float64):
+    """Vectors of many lengths."""
+    lengths = torch.linspace(0.1, 9, n, dtype=dtype).unsqueeze(1)
+    return vectors(n, d, 1, dtype) * lengths, vectors(n, d, 2, dtype) * lengths.flip(0)
+
+
+def plain_cosines(first, second, temperature, smoothing):
+    """The same losses from the whole matrix."""
+    unit = [torch.nn.functional.normalize(x, dim=1) for x in (first, second)]
+    logits, own = unit[0] @ unit[1].T / temperature, torch.arange(len(first))
+    return torch.cat(
+        [
+            torch.nn.functional.cross_entropy(each, own, label_smoothing=smoothing, reduction="none")
+            for each in (logits, logits.T)
+        ]
+    )
+
+
+def test_cosine_losses_by_hand():
+    first, second = torch.tensor([[3.0, 4.0], [0.0, 2.0]]), torch.tensor([[0.6, 0.8], [5.0, 0.0]])
+    # cosines [[1, 0.6], [0.8, 0]]; at temperature 0.5 logits [[2, 1.2], [1.6, 0]]
+    exact = [
+        math.log1p(math.exp(-0.8)),
+        math.log1p(math.exp(1.6)),
+        math.log1p(math.exp(-0.4)),
+        math.log1p(math.exp(1.2)),
+    ]
+    found = cosine_pair_losses(first, second, temperature=0.5)
+    assert found.tolist() == pytest.approx(exact, rel=1e-5)
+    # smoothing gives each candidate 0.1 of the target: the positive's logit moves to 0.9 of itself and 0.1 of the other
+    spread = [0.1 * gap for gap in (0.8, -1.6, 0.4, -1.2)]
+    smoothed = cosine_pair_losses(first, second, temperature=0.5, label_smoothing=0.2)
+    assert smoothed.tolist() == pytest.approx([a + b for a, b in zip(exact, spread)], rel=1e-5)
+
+
+@tiles
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_cosine_losses_and_derivatives_equal_the_plain_formula(tile, smoothing):
+    inputs = [x.requires_grad_() for x in (*pairs(), torch.tensor(0.3, dtype=torch.float64))]
+    found = cosine_pair_losses(*inputs[:2], temperature=inputs[2], label_smoothing=smoothing, tile=tile)
+    expected = plain_cosines(*inputs, smoothing)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    weights = torch.linspace(0.5, 2, 12, dtype=torch.float64)  # of both directions and of each anchor
+    gradients = [torch.autograd.grad(losses @ weights, inputs) for losses in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-11, atol=1e-12)
+
+
+def test_lengths_do_not_matter_to_cosines():
+    first, second = pairs()
+    losses = cosine_pair_losses(first, second, temperature=0.1)
+    torch.testing.assert_close(cosine_pair_losses(7 * first, second / 3, temperature=0.1), losses)
+    units = [torch.nn.functional.normalize(x, dim=1) for x in (first, second)]
+    torch.testing.assert_close(info_nce_losses(*units, temperature=0.1, symmetric=True), losses)
+
+
+class LargeStorages(TorchDispatchMode):
+    """All memory of at least so many elements that operations return, kept, so that no address comes twice."""
+
+    def __init__(self, elements):
+        super().__init__()
+        self.elements, self.kept = elements, {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for tensor in torch.utils._pytree.tree_leaves(out):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().nbytes() >= self.elements * 8:
+                self.kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return out
+
+
+def test_cosines_never_hold_the_matrix_nor_a_copy_of_the_vectors():
+    first, second = (vectors(300, 64, seed).requires_grad_() for seed in (1, 2))
+    temperature = torch.tensor(0.1, requires_grad=True)
+    with LargeStorages(300 * 64) as watch:
+        losses = cosine_pair_losses(first, second, temperature=temperature, label_smoothing=0.1, tile=60)
+        gradients = torch.autograd.grad(losses.mean(), (first, second, temperature))
+    held = {x.untyped_storage().data_ptr() for x in (first, second, *gradients[:2])}
+    assert set(watch.kept) == held
+
+
+def test_only_the_gradients_of_cosines_that_are_asked_for():
+    first, second = pairs()
+    temperature = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
+    alone = torch.autograd.grad(cosine_pair_losses(first, second, temperature=temperature).sum(), temperature)
+    expected = torch.autograd.grad(plain_cosines(first, second, temperature, 0.0).sum(), temperature)
+    torch.testing.assert_close(alone, expected)
+    second.requires_grad_()
+    (found,) = torch.autograd.grad(cosine_pair_losses(first, second, temperature=0.2).sum(), second)
+    torch.testing.assert_close(found, torch.autograd.grad(plain_cosines(first, second, 0.2, 0.0).sum(), second)[0])
+
+
+def test_cosines_of_zeros_extreme_temperatures_and_half_precision():
+    first, second = (x.float() for x in pairs())
+    first[2] = 0
+    first.requires_grad_()
+    losses = cosine_pair_losses(first, second, temperature=1e-4, tile=4)
+    losses.sum().backward()
+    assert losses.isfinite().all()
+    assert first.grad.isfinite().all()
+    half = [x.detach().bfloat16().requires_grad_() for x in (first, second)]
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = cosine_pair_losses(*half, temperature=0.1)
+        losses.mean().backward()
+    torch.testing.assert_close(losses, cosine_pair_losses(*(x.float() for x in half), temperature=0.1))
+    assert (losses.dtype, half[1].grad.dtype) == (torch.float32, torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (
+            [torch.zeros(4, 2), torch.zeros(4, 3)],
+            {},
+            r"must be alike, got torch.float32 \(4, 2\) and torch.float32 \(4, 3\)",
+        ),
+        ([torch.zeros(4, 2), torch.zeros(4, 2).double()], {}, "must be alike"),
+        ([torch.zeros(1, 2)] * 2, {}, "first must have at least 2 rows"),
+        ([torch.zeros(4, 2)] * 2, {"label_smoothing": 1.0}, r"label_smoothing must lie in \[0, 1\), got 1.0"),
+        ([torch.zeros(4, 2)] * 2, {"temperature": -1.0}, "temperature must be above 0, got -1.0"),
+        ([torch.zeros(4, 2)] * 2, {"tile": 0}, "tile must be at least 1, got 0"),
+    ],
+)
+def test_bad_pairs(arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        cosine_pair_losses(*arguments, **({"temperature": 0.1} | options))

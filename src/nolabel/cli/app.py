@@ -13,10 +13,12 @@ from nolabel.cli import (
     adapt,
     assess,
     classify,
+    clean,
     cluster,
     curate,
     demo,
     embed,
+    explain,
     export,
     extract,
     learn,
@@ -46,7 +48,9 @@ for verb in (
     classify,
     extract,
     recommend,
+    clean,
     adapt,
+    explain,
     export,
     methods,
     demo,
@@ -98,7 +102,14 @@ def _explain(error: Exception) -> int:
 
 def _resume_line(given: list[str]) -> str:
     """What to type to go on after Ctrl-C."""
-    resumable = {"adapt": adapt, "classify": classify, "learn": learn, "recommend": recommend, "senses": senses}
+    resumable = {
+        "adapt": adapt,
+        "classify": classify,
+        "clean": clean,
+        "learn": learn,
+        "recommend": recommend,
+        "senses": senses,
+    }
     if not given or given[0] not in resumable:
         return "interrupted"
     folder = resumable[given[0]].last_run

@@ -1,4 +1,4 @@
-"""`nolabel classify`: labels of images or URLs, learned from those that have one."""
+"""`nolabel classify`: labels of images or URLs, learned from those that have one; or of images, told by names alone."""
 
 import json
 from pathlib import Path
@@ -23,6 +23,14 @@ def command(
         "--label",
         help="Column of labels, empty where none is known; of URLs several for several tasks. Default: label, or the sub-folder.",
     ),
+    names: str | None = typer.Option(
+        None,
+        "--names",
+        help="Label images by names alone, 'cat,dog,red car' or a file of one a line, with a --run that learned from texts too.",
+    ),
+    template: list[str] = typer.Option(
+        [], "--template", help="With --names: a text for each name, such as 'a picture of {}'; several are averaged."
+    ),
     run: Path | None = typer.Option(None, "--run", help="Run folder of `nolabel learn`: begin with its encoder."),
     model: Path | None = typer.Option(None, "--model", help="Run folder of an earlier `nolabel classify`: only label."),
     out: Path | None = typer.Option(None, "--out", "-o", help="Run folder; runs/NAME-labels by default."),
@@ -39,8 +47,20 @@ def command(
     resume: bool = typer.Option(False, help="Go on with the unfinished run of images in the folder."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Learn labels from rows that have one, test on some that were kept out, and label every row."""
+    """Learn labels from rows that have one, test on some that were kept out, and label every row; or label by --names."""
     global last_run
+    if names is not None or template:
+        from nolabel.cli import zero_shot
+        from nolabel.cli.run import read_columns
+
+        zero_shot.refuse(
+            names,
+            {"--method": method, "--model": model, "--encoder": encoder, "--epochs": epochs, "--set": setting,
+             "--label-epochs": label_epochs, "--freeze": freeze, "--resume": resume, "--held-out": held_out != 0.2,
+             "--seed": seed},
+        )  # fmt: skip
+        zero_shot.classify(source, run, names or "", template, label, out, read_columns(column), as_json)
+        return
     from nolabel.cli import classify_images, classify_urls
     from nolabel.cli.output import answer
     from nolabel.cli.run import open_table, read_columns

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from nolabel.objectives.sphere import unit_rows
-from nolabel.ops.info_nce import info_nce_losses
+from nolabel.ops.info_nce import cosine_pair_losses
 
 
 def image_text_contrast(
@@ -24,8 +24,8 @@ def image_text_contrast(
 
         image_to_text = w_1 * mean_i ( logsumexp_j s_ij - (1 - e) s_ii - e mean_j s_ij )
 
-    and text_to_image = w_2 times the same on the transpose. There are no pairs of two images or of two texts. Memory is linear
-    in n: the mean over j is one inner product with the mean of all texts. With `ignored` the whole matrix is held.
+    and text_to_image = w_2 times the same on the transpose. There are no pairs of two images or of two texts. Memory beyond the
+    gradients is a few tiles of the matrix, however large n is. With `ignored` the whole matrix is held.
 
     Parameters
     ----------
@@ -61,13 +61,11 @@ def image_text_contrast(
         raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing!r}")
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {float(temperature)}")
-    v, u = unit_rows("images", images), unit_rows("texts", texts)
     if ignored is None:
-        forth, back = info_nce_losses(v, u, temperature=temperature, symmetric=True).chunk(2)
-        if label_smoothing:
-            forth = forth + label_smoothing * (v * (u - u.mean(dim=0))).sum(dim=1) / temperature
-            back = back + label_smoothing * (u * (v - v.mean(dim=0))).sum(dim=1) / temperature
+        losses = cosine_pair_losses(images, texts, temperature=temperature, label_smoothing=label_smoothing)
+        forth, back = losses.chunk(2)
     else:
+        v, u = unit_rows("images", images), unit_rows("texts", texts)
         forth, back = (_masked(a, b, temperature, label_smoothing, ignored) for a, b in ((v, u), (u, v)))
     return {"image_to_text": weights[0] * forth.mean(), "text_to_image": weights[1] * back.mean()}
 

@@ -7,7 +7,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "bits": ["pack_bits", "unpack_bits"],
         "gumbel_softmax": ["gumbel_noise", "gumbel_softmax"],
-        "info_nce": ["info_nce_losses", "pairwise_logsumexp"],
+        "info_nce": ["cosine_pair_losses", "info_nce_losses", "pairwise_logsumexp"],
+        "mixtures": ["upper_component"],
         "neighbours": ["nearest"],
         "pairs": ["pair_rows"],
         "quaternions": [

@@ -21,7 +21,34 @@ def _diagonal(tile: Tensor, r: slice, c: slice, offset: int) -> tuple[Tensor, sl
     return tile.diagonal(offset + r.start - c.start), slice(start, stop), slice(start + offset, stop + offset)
 
 
-def _logits(rows: Tensor, columns: Tensor, both: bool, size: int) -> Iterator[tuple[slice, slice, Tensor, bool]]:
+class _Units:
+    """Vectors scaled to unit length over a divisor, made a part at a time: a copy of all would cost as much as they do."""
+
+    def __init__(self, vectors: Tensor, divisor: float | Tensor = 1.0) -> None:
+        self.vectors, self.divisor = vectors, divisor
+        self.factors = 1.0 / (torch.linalg.vector_norm(vectors, dim=1).clamp_(min=1e-12) * divisor)  # (n,)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __getitem__(self, part: slice) -> Tensor:
+        return self.vectors[part] * self.factors[part].unsqueeze(1)
+
+    def to_vectors_(self, gradient: Tensor, size: int) -> Tensor:
+        """Turn the gradient of what was made, (n, d), into that of the vectors, in place; the gradient of the divisor."""
+        to_divisor = gradient.new_zeros(())
+        for start in range(0, len(self), size):
+            part = slice(start, start + size)
+            made = self[part]
+            inner = (made * gradient[part]).sum(dim=1, keepdim=True)
+            to_divisor -= inner.sum() / self.divisor
+            gradient[part].sub_(made.mul_(inner * self.divisor**2)).mul_(self.factors[part].unsqueeze(1))
+        return to_divisor
+
+
+def _logits(
+    rows: Tensor | _Units, columns: Tensor | _Units, both: bool, size: int
+) -> Iterator[tuple[slice, slice, Tensor, bool]]:
     """Yield each tile of ``rows @ columns.T`` with its place, and whether its columns are anchors as well.
 
     If `columns` is `rows`, entries on the diagonal are left out (-inf) and the half below it is not computed: a tile
@@ -47,6 +74,7 @@ class _Anchors:
             self.total, self.positive = like.new_zeros(length), like.new_zeros(length)
         else:
             self.maximum, self.total, self.positive = positive.clone(), torch.ones_like(positive), positive
+        self.spread = torch.zeros_like(self.total)  # total of the logits, where they share the positive's target
 
     def add(self, tile: Tensor, part: slice, dim: int) -> None:
         old = self.maximum[part]
@@ -54,20 +82,30 @@ class _Anchors:
         self.total[part] = self.total[part] * (old - new).exp_() + (tile - new.unsqueeze(dim)).exp_().sum(dim)
         self.maximum[part] = new
 
-    def losses(self) -> Tensor:
-        return self.total.log() + (self.maximum - self.positive)
+    def losses(self, smoothing: float = 0.0) -> Tensor:
+        target = (1 - smoothing) * self.positive + smoothing * self.spread / len(self.spread)
+        return self.total.log() + (self.maximum - target)
 
 
-def _weights(tile: Tensor, maximum: Tensor, scale: Tensor, dim: int) -> Tensor:
+def _weights(tile: Tensor, maximum: Tensor, scale: Tensor, dim: int, out: Tensor | None = None) -> Tensor:
     """Softmax probabilities of a tile, each anchor's multiplied by its incoming gradient."""
-    return (tile - maximum.unsqueeze(dim)).exp_().mul_(scale.unsqueeze(dim))
+    return torch.sub(tile, maximum.unsqueeze(dim), out=out).exp_().mul_(scale.unsqueeze(dim))
+
+
+def _sides(rows: Tensor, columns: Tensor | None, temperature: Tensor | None) -> tuple[Tensor | _Units, Tensor | _Units]:
+    """What the logits are inner products of."""
+    if temperature is not None and columns is not None:
+        return _Units(rows, temperature), _Units(columns)
+    return rows, rows if columns is None else columns
 
 
 class _TiledInfoNCE(torch.autograd.Function):
     """``logsumexp of the anchor's logits - its positive logit`` for every row, then for every column if `both`.
 
     `columns=None` stands for `rows` without the diagonal. The positives are the entries on the diagonals `offsets`, or
-    the extra logits `positive`, or absent (0). Logits are inner products: callers divide by the temperature.
+    the extra logits `positive`, or absent (0). Logits are inner products: callers divide by the temperature. With
+    `temperature` given they are cosines over it, of `rows` and `columns` on one diagonal, in both directions; a share
+    `smoothing` of each positive is then spread over all candidates.
     """
 
     @staticmethod
@@ -79,54 +117,69 @@ class _TiledInfoNCE(torch.autograd.Function):
         offsets: tuple[int, ...],
         both: bool,
         size: int,
+        temperature: Tensor | None,
+        smoothing: float,
     ) -> Tensor:
-        other = rows if columns is None else columns
+        first, second = _sides(rows, columns, temperature)
         anchors = _Anchors(len(rows), rows, positive)
-        column_anchors = anchors if columns is None else _Anchors(len(other), rows, None)
+        column_anchors = anchors if columns is None else _Anchors(len(columns), rows, None)
         with torch.autocast(rows.device.type, enabled=False):
-            for r, c, tile, columns_too in _logits(rows, other, both, size):
+            for r, c, tile, columns_too in _logits(first, second, both, size):
                 for offset in offsets:
                     entries, i, j = _diagonal(tile, r, c, offset)
                     anchors.positive[i] = entries
                     if columns_too:
                         column_anchors.positive[j] = entries
+                if smoothing:
+                    anchors.spread[r] += tile.sum(dim=1)
+                    column_anchors.spread[c] += tile.sum(dim=0)
                 anchors.add(tile, r, dim=1)
                 if columns_too:
                     column_anchors.add(tile, c, dim=0)
         ctx.save_for_backward(
-            rows, columns, positive, anchors.maximum, anchors.total, column_anchors.maximum, column_anchors.total
-        )
-        ctx.offsets, ctx.both, ctx.size = offsets, both, size
+            rows, columns, positive, anchors.maximum, anchors.total, column_anchors.maximum, column_anchors.total,
+            temperature,
+        )  # fmt: skip
+        ctx.offsets, ctx.both, ctx.size, ctx.smoothing = offsets, both, size, smoothing
         if both and columns is not None:
-            return torch.cat([anchors.losses(), column_anchors.losses()])
-        return anchors.losses()
+            return torch.cat([anchors.losses(smoothing), column_anchors.losses(smoothing)])
+        return anchors.losses(smoothing)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        rows, columns, positive, maximum, total, column_maximum, column_total = ctx.saved_tensors
-        other = rows if columns is None else columns
+        rows, columns, positive, maximum, total, column_maximum, column_total, temperature = ctx.saved_tensors
+        first, second = _sides(rows, columns, temperature)
         n = len(rows)
         g = gradient[:n]
         g_column = gradient[n:] if ctx.both and columns is not None else g
-        to_rows = torch.zeros_like(rows) if ctx.needs_input_grad[0] else None
+        to_rows = torch.zeros_like(rows) if ctx.needs_input_grad[0] or ctx.needs_input_grad[6] else None
         to_other = to_rows
         if columns is not None:
             to_other = torch.zeros_like(columns) if ctx.needs_input_grad[1] else None
+        spread = ctx.smoothing / n  # of each anchor's gradient, to each of its candidates
         with torch.autocast(rows.device.type, enabled=False):
-            for r, c, tile, columns_too in _logits(rows, other, ctx.both, ctx.size):
+            for r, c, tile, columns_too in _logits(first, second, ctx.both, ctx.size):
                 weights = _weights(tile, maximum[r], g[r] / total[r], dim=1)
                 if columns_too:
-                    weights += _weights(tile, column_maximum[c], g_column[c] / column_total[c], dim=0)
+                    weights += _weights(tile, column_maximum[c], g_column[c] / column_total[c], dim=0, out=tile)
                 for offset in ctx.offsets:
                     entries, i, j = _diagonal(weights, r, c, offset)
-                    entries -= g[i] + g_column[j] if columns_too else g[i]
+                    entries -= (1 - ctx.smoothing) * (g[i] + g_column[j] if columns_too else g[i])
+                if spread:
+                    weights.sub_(spread * g[r].unsqueeze(1)).sub_(spread * g_column[c])
                 if to_rows is not None:
-                    to_rows[r].addmm_(weights, other[c])
+                    to_rows[r].addmm_(weights, second[c])
                 if to_other is not None:
-                    to_other[c].addmm_(weights.T, rows[r])
+                    to_other[c].addmm_(weights.T, first[r])
+        to_temperature = None
+        if isinstance(first, _Units) and isinstance(second, _Units):
+            if to_other is not None:
+                second.to_vectors_(to_other, ctx.size)
+            if to_rows is not None:
+                to_temperature = first.to_vectors_(to_rows, ctx.size)
         to_positive = None if positive is None else g * ((positive - maximum).exp() / total - 1)
-        return to_rows, None if columns is None else to_other, to_positive, None, None, None
+        return to_rows, None if columns is None else to_other, to_positive, None, None, None, to_temperature, None
 
 
 def _matrix(name: str, vectors: Tensor) -> Tensor:
@@ -137,10 +190,17 @@ def _matrix(name: str, vectors: Tensor) -> Tensor:
 
 def _tile_size(tile: int | None, device: torch.device) -> int:
     if tile is None:
-        return 1024 if device.type == "cpu" else 4096  # what stays in a CPU's cache; what fills a GPU
+        return 512 if device.type == "cpu" else 4096  # what stays in a CPU's cache; what fills a GPU
     if tile < 1:
         raise ValueError(f"tile must be at least 1, got {tile}")
     return tile
+
+
+def _require_temperature(temperature: float | Tensor) -> None:
+    if isinstance(temperature, Tensor) and temperature.numel() != 1:
+        raise ValueError(f"temperature must be a number or a scalar tensor, got shape {tuple(temperature.shape)}")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, got {float(temperature)}")
 
 
 def info_nce_losses(
@@ -169,7 +229,7 @@ def info_nce_losses(
     temperature : above 0; a float or a scalar tensor, which receives a gradient.
     negatives : (m, d).
     symmetric : see above.
-    tile : side of a tile; the default is 1024 on a CPU and 4096 elsewhere. It does not change the result.
+    tile : side of a tile; the default is 512 on a CPU and 4096 elsewhere. It does not change the result.
 
     Returns
     -------
@@ -192,10 +252,7 @@ def info_nce_losses(
     >>> info_nce_losses(eye, eye, temperature=1.0)  # log(e + 2) - 1
     tensor([0.5514, 0.5514, 0.5514])
     """
-    if isinstance(temperature, Tensor) and temperature.numel() != 1:
-        raise ValueError(f"temperature must be a number or a scalar tensor, got shape {tuple(temperature.shape)}")
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0, got {float(temperature)}")
+    _require_temperature(temperature)
     queries = _matrix("queries", queries)
     n, d = queries.shape
     size = _tile_size(tile, queries.device)
@@ -204,7 +261,7 @@ def info_nce_losses(
             raise ValueError("symmetric and negatives need keys, got keys=None")
         if n < 4 or n % 2:
             raise ValueError(f"queries without keys must be two views of at least 2 items, got {n} rows")
-        return _TiledInfoNCE.apply(queries * temperature**-0.5, None, None, (n // 2, -(n // 2)), True, size)
+        return _TiledInfoNCE.apply(queries * temperature**-0.5, None, None, (n // 2, -(n // 2)), True, size, None, 0.0)
 
     keys = _matrix("keys", keys)
     if keys.shape != queries.shape:
@@ -212,14 +269,68 @@ def info_nce_losses(
     if negatives is None:
         if n < 2:
             raise ValueError(f"queries must have at least 2 rows to have negatives, got {n}")
-        return _TiledInfoNCE.apply(queries / temperature, keys, None, (0,), symmetric, size)
+        return _TiledInfoNCE.apply(queries / temperature, keys, None, (0,), symmetric, size, None, 0.0)
     if symmetric:
         raise ValueError("symmetric must be False with negatives: the keys of a queue have no queries")
     negatives = _matrix("negatives", negatives)
     if len(negatives) < 1 or negatives.shape[1] != d:
         raise ValueError(f"negatives must be (m >= 1, {d}), got {tuple(negatives.shape)}")
     queries = queries / temperature
-    return _TiledInfoNCE.apply(queries, negatives, (queries * keys).sum(dim=1), (), False, size)
+    return _TiledInfoNCE.apply(queries, negatives, (queries * keys).sum(dim=1), (), False, size, None, 0.0)
+
+
+def cosine_pair_losses(
+    first: Float[Tensor, "n d"],
+    second: Float[Tensor, "n d"],
+    *,
+    temperature: float | Tensor,
+    label_smoothing: float = 0.0,
+    tile: int | None = None,
+) -> Float[Tensor, " 2n"]:
+    """Return the InfoNCE loss of both vectors of each pair, by cosines, with neither their matrix nor unit vectors stored.
+
+    With cosines s_ij of vector i of one side and j of the other over the temperature, and label smoothing e,
+
+        loss_i = logsumexp_j s_ij - (1 - e) s_ii - e mean_j s_ij
+
+    for each i of `first`, then for each of `second`. Memory beyond the inputs' gradients is a few tiles.
+
+    Parameters
+    ----------
+    first, second : (n >= 2, d), of any length; half precision is computed in float32, under autocast too.
+    temperature : above 0; a float or a scalar tensor, which receives a gradient.
+    label_smoothing : share of the target that is spread over all candidates, in [0, 1).
+    tile : as in `info_nce_losses`.
+
+    Returns
+    -------
+    (2n,) losses. First derivatives only.
+
+    Raises
+    ------
+    ValueError
+        Shapes that differ, a single pair, a temperature, smoothing or tile out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> cosine_pair_losses(2 * torch.eye(2), torch.eye(2), temperature=1.0)  # log(e + 1) - 1
+    tensor([0.3133, 0.3133, 0.3133, 0.3133])
+    """
+    _require_temperature(temperature)
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing!r}")
+    first, second = _matrix("first", first), _matrix("second", second)
+    if first.shape != second.shape or first.dtype != second.dtype:
+        raise ValueError(
+            f"first and second must be alike, got {first.dtype} {tuple(first.shape)} and "
+            f"{second.dtype} {tuple(second.shape)}"
+        )
+    if len(first) < 2:
+        raise ValueError(f"first must have at least 2 rows to have negatives, got {len(first)}")
+    divisor = torch.as_tensor(temperature, dtype=first.dtype, device=first.device).reshape(())
+    size = _tile_size(tile, first.device)
+    return _TiledInfoNCE.apply(first, second, None, (0,), True, size, divisor, label_smoothing)
 
 
 def pairwise_logsumexp(vectors: Float[Tensor, "n d"], *, tile: int | None = None) -> Float[Tensor, " n"]:
@@ -248,4 +359,4 @@ def pairwise_logsumexp(vectors: Float[Tensor, "n d"], *, tile: int | None = None
     vectors = _matrix("vectors", vectors)
     if len(vectors) < 2:
         raise ValueError(f"vectors must have at least 2 rows, got {len(vectors)}")
-    return _TiledInfoNCE.apply(vectors, None, None, (), True, _tile_size(tile, vectors.device))
+    return _TiledInfoNCE.apply(vectors, None, None, (), True, _tile_size(tile, vectors.device), None, 0.0)

@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "fourier": ["BatchStyleStandardize", "fourier_style"],
         "flip": ["random_flip"],
         "mask": ["block_masks", "mask_blocks"],
+        "mixing": ["Mixed", "mixup"],
         "multi_crop": ["MultiCrop", "Views"],
         "patches": ["GridPatches"],
         "pixels": ["to_float"],
