@@ -33,8 +33,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def labelled(folder):
-    out = folder.parent / "run"
+def labelled(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("made") / "run"
     with pytest.raises(SystemExit) as stop:
         main(["classify", str(folder), "--out", str(out), "--encoder", "conv4", "--epochs", "12"])
     assert stop.value.code == 0

@@ -42,8 +42,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def cleaned(folder):
-    out = folder.parent / "run"
+def cleaned(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("made") / "run"
     before = {path: path.read_bytes() for path in folder.rglob("*.png")}
     with pytest.raises(SystemExit) as stop:
         main(["clean", str(folder), "--out", str(out), *map(str, SHORT)])

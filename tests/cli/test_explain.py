@@ -35,9 +35,10 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def runs(folder):
+def runs(folder, tmp_path_factory):
     """A classifier and a representation."""
-    made = folder.parent / "labels", folder.parent / "vectors"
+    place = tmp_path_factory.mktemp("runs")
+    made = place / "labels", place / "vectors"
     table = read(folder)
     named = table.rename_column("folder", "label")
     ImageClassifier("conv4", training=Training(epochs=12, batch_size=32)).fit(named).save(made[0])

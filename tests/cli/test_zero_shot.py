@@ -64,9 +64,9 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def labelled(learned, photos):
+def labelled(learned, photos, tmp_path_factory):
     """What one call leaves, with true labels."""
-    out = photos.parent / "labels"
+    out = tmp_path_factory.mktemp("made") / "labels"
     with pytest.raises(SystemExit) as stop:
         main(["classify", str(photos / "table.csv"), "--run", str(learned), "--names", ",".join(NAMES), *TEMPLATES,
               "--label", "colour", "--out", str(out)])  # fmt: skip

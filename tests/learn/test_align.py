@@ -89,10 +89,15 @@ def test_names_alone_classify(learned):
 
 def test_an_image_and_a_text_together(learned):
     vectors = learned.embed_images(gallery(99))
-    asked = learned.compose(vectors[:1], "a blue square on a light ground", weight=2.0)
-    ids, cosines = learned.search(asked, vectors, k=2)
-    assert ids[0, 0] == KINDS.index(("light", "blue"))
-    assert (np.diff(cosines[0]) <= 0).all()
+    found = []
+    for number, (ground, colour) in enumerate(KINDS):
+        for weight in (0.0, 4.0):  # from an image of another kind on, without the text and with it
+            asked = learned.compose(vectors[number - 1 :][:1], f"a {colour} square on a {ground} ground", weight=weight)
+            ids, cosines = learned.search(asked, vectors, k=2)
+            found.append(ids[0, 0] == number)
+            assert (np.diff(cosines[0]) <= 0).all()
+    assert not any(found[::2])  # the image finds itself
+    assert np.mean(found[1::2]) > 0.5  # by chance: a sixth
     text = learned.embed_texts(["a red square on a dark ground"])
     together = vectors + 0.5 * text  # both of length 1 before the weight
     expected = together / np.linalg.norm(together, axis=1, keepdims=True)

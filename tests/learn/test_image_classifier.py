@@ -83,7 +83,7 @@ def test_it_starts_from_a_representation_and_leaves_it_alone(tmp_path):
 def test_bad_input(fitted):
     images = np.stack(TWENTY["image"][:4])
     with pytest.raises(ValueError, match="at least 2 classes were expected, got only 3"):
-        small().fit(images, [3, 3, 3, 3])
+        ImageClassifier("conv4", training=Training(epochs=1, batch_size=4)).fit(images, [3, 3, 3, 3])
     with pytest.raises(ValueError, match=r"y: one label a row was expected, shape \(4,\), got shape \(3,\)"):
         small().fit(images, [1, 2, 3])
     with pytest.raises(TypeError, match="integers, booleans or strings were expected, got dtype float64"):

@@ -66,16 +66,24 @@ def test_it_learns_from_labels(clicks, learned):
 
 
 def test_the_best_epoch_is_kept(clicks):
-    """At a rate that breaks things after a while, the weights are those of the epoch that scored best on the rows held out."""
+    """Weights that are spoilt half way: those of the epoch that scored best on the rows held out are kept."""
+
+    class Spoilt(CategoricalEncoder):
+        def after_step(self, net, clock):
+            super().after_step(net, clock)
+            if clock.fraction > 0.5:
+                with torch.no_grad():
+                    net.tower.embedding.tables[0].weight.zero_()
 
     table, labels = clicks
-    model = make(training=Training(6, batch_size=128, lr=0.5)).fit(table, labels)
+    settings = Training(6, batch_size=128, lr=1e-2, random_state=0)
+    model = Spoilt(rows=300, dim=4, hidden=(16, 8), training=settings).fit(table, labels)
     assert len(model.validation_auc_) == 7  # six epochs, and the end
     held = model._held_out(2000)
     assert len(held) == 200
     auc = model.score(part(table, held), labels[held])
     assert auc == pytest.approx(max(model.validation_auc_), abs=1e-3)  # float32
-    assert model.validation_auc_[-1] < auc - 0.005
+    assert model.validation_auc_[-1] < auc - 0.1
     assert not hasattr(model, "best_weights_")
     assert not set(held) & set(np.concatenate(model.plan(range(2000), 100, np.random.default_rng(0))))
     last = make(validation=0.0, steps=4).fit(table, labels)
