@@ -23,6 +23,7 @@ from nolabel.cli import (
     extract,
     learn,
     methods,
+    protect,
     recommend,
     search,
     senses,
@@ -56,6 +57,8 @@ for verb in (
     demo,
 ):
     app.command(name=verb.__name__.rpartition(".")[2])(verb.command)
+
+app.add_typer(protect.group, name="protect")
 
 
 @app.callback()
@@ -107,6 +110,7 @@ def _resume_line(given: list[str]) -> str:
         "classify": classify,
         "clean": clean,
         "learn": learn,
+        "protect": protect,
         "recommend": recommend,
         "senses": senses,
     }

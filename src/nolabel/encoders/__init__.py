@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "nin": ["NIN"],
         "pretrained": ["HuggingFace", "Timm", "Wrapped"],
         "resnet": ["ResNet"],
+        "vector_vae": ["VectorVAE"],
         "vit": ["ViT"],
     },
 )

@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "corrected_labels": ["blended_cross_entropy", "unbalance"],
         "domains": ["coral", "domain_adversarial", "multi_kernel_mmd", "reverse_gradient"],
         "entropy": ["mean_entropy"],
+        "forgetting": ["bounded_error", "extractor_unlearning", "representation_alignment", "turned"],
         "image_text": ["image_text_contrast"],
         "information": ["information_bound", "scaled_cosine_error"],
         "label_aware": ["label_contrast"],
