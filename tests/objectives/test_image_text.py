@@ -23,9 +23,9 @@ def plain(v, u, t, smoothing):
 def test_it_is_the_plain_formula_with_the_same_gradient(smoothing, masked):
     v, u = vectors()
     temperature = torch.tensor(0.3, requires_grad=True)
-    ignored = torch.zeros(7, 7, dtype=torch.bool) if masked else None
+    groups = torch.arange(7) if masked else None  # each alone: nothing is left out
     terms = image_text_contrast(
-        v, u, temperature=temperature, weights=(0.75, 0.25), label_smoothing=smoothing, ignored=ignored
+        v, u, temperature=temperature, weights=(0.75, 0.25), label_smoothing=smoothing, groups=groups
     )
     forth, back = plain(v, u, temperature, smoothing)
     torch.testing.assert_close(terms["image_to_text"], 0.75 * forth)
@@ -45,15 +45,14 @@ def test_the_directions_are_not_the_same():
     assert terms["text_to_image"].item() == pytest.approx((right + wrong) / 2)
 
 
-def test_ignored_pairs_are_no_negatives():
+def test_pairs_of_one_group_are_no_negatives():
     v, u = vectors(4)
-    ignored = torch.zeros(4, 4, dtype=torch.bool)
-    ignored[0, 1] = ignored[1, 0] = True
-    terms = image_text_contrast(v, u, temperature=0.5, weights=(1.0, 0.0), label_smoothing=0.2, ignored=ignored)
+    groups = torch.tensor([7, 7, 3, -1])
+    terms = image_text_contrast(v, u, temperature=0.5, weights=(1.0, 0.0), label_smoothing=0.2, groups=groups)
     logits = normalize(v) @ normalize(u).T / 0.5
     losses = []
     for row in range(4):
-        kept = [j for j in range(4) if not ignored[row, j]]
+        kept = [j for j in range(4) if j == row or groups[j] != groups[row]]
         p = logits[row, kept].log_softmax(dim=0)
         losses.append(-0.8 * p[kept.index(row)] - 0.2 * p.mean())
     torch.testing.assert_close(terms["image_to_text"], torch.stack(losses).mean())
@@ -68,7 +67,8 @@ def test_ignored_pairs_are_no_negatives():
         ({"weights": (0.0, 0.0)}, "weights"),
         ({"label_smoothing": 1.0}, "label_smoothing must lie in \\[0, 1\\)"),
         ({"temperature": 0.0}, "temperature must be above 0"),
-        ({"ignored": torch.zeros(3, 3, dtype=torch.bool)}, "ignored must be \\(4, 4\\)"),
+        ({"groups": torch.zeros(3, dtype=torch.int64)}, r"groups must be integers \(4,\), got torch.int64 \(3,\)"),
+        ({"groups": torch.zeros(4)}, r"groups must be integers \(4,\), got torch.float32"),
     ],
 )
 def test_bad_input(arguments, message):

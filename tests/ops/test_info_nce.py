@@ -295,6 +295,27 @@ def test_cosine_losses_and_derivatives_equal_the_plain_formula(tile, smoothing):
     torch.testing.assert_close(*gradients, rtol=1e-11, atol=1e-12)
 
 
+@tiles
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_pairs_of_one_group_are_no_candidates_of_each_other(tile, smoothing):
+    inputs = [x.requires_grad_() for x in (*pairs(), torch.tensor(0.3, dtype=torch.float64))]
+    groups = torch.tensor([4, 0, 4, 9, 4, 0])
+    found = cosine_pair_losses(*inputs[:2], temperature=inputs[2], label_smoothing=smoothing, groups=groups, tile=tile)
+    units = [torch.nn.functional.normalize(x, dim=1) for x in inputs[:2]]
+    logits = units[0] @ units[1].T / inputs[2]
+    expected = []
+    for side in (logits, logits.T):
+        for row in range(6):
+            kept = [j for j in range(6) if j == row or groups[j] != groups[row]]
+            p = side[row, kept].log_softmax(dim=0)
+            expected.append(-(1 - smoothing) * p[kept.index(row)] - smoothing * p.mean())
+    expected = torch.stack(expected)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    weights = torch.linspace(0.5, 2, 12, dtype=torch.float64)
+    gradients = [torch.autograd.grad(losses @ weights, inputs) for losses in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-11, atol=1e-12)
+
+
 def test_lengths_do_not_matter_to_cosines():
     first, second = pairs()
     losses = cosine_pair_losses(first, second, temperature=0.1)

@@ -122,13 +122,13 @@ class ConVIRT(DualEncoder):
     def loss(self, net: Any, views: dict[str, Any]) -> dict[str, Tensor]:
         v = gather(self.image_vectors(net, views[IMAGE]))  # (b, d)
         u = gather(self.text_vectors(net, views[TEXT]))
-        texts = gather(fingerprints(views[TEXT]))
+        texts = None if self.equal_texts else gather(fingerprints(views[TEXT]))
         return image_text_contrast(
             v,
             u,
             temperature=self.temperature,
             weights=(self.image_weight, 1 - self.image_weight),
-            ignored=None if self.equal_texts else texts == texts.unsqueeze(1),
+            groups=texts,
         )
 
 

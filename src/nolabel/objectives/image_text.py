@@ -1,11 +1,8 @@
 """The two-way softmax of image-text models: every image must single out its text, and every text its image."""
 
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import log_softmax
 
-from nolabel.objectives.sphere import unit_rows
 from nolabel.ops.info_nce import cosine_pair_losses
 
 
@@ -16,7 +13,7 @@ def image_text_contrast(
     temperature: float | Tensor = 0.1,
     weights: tuple[float, float] = (0.5, 0.5),
     label_smoothing: float = 0.0,
-    ignored: Bool[Tensor, "n n"] | None = None,
+    groups: Int[Tensor, " n"] | None = None,
 ) -> dict[str, Tensor]:
     """Return the weighted losses of both directions, whose sum is the loss.
 
@@ -25,7 +22,7 @@ def image_text_contrast(
         image_to_text = w_1 * mean_i ( logsumexp_j s_ij - (1 - e) s_ii - e mean_j s_ij )
 
     and text_to_image = w_2 times the same on the transpose. There are no pairs of two images or of two texts. Memory beyond the
-    gradients is a few tiles of the matrix, however large n is. With `ignored` the whole matrix is held.
+    gradients is a few tiles of the matrix, however large n is.
 
     Parameters
     ----------
@@ -33,8 +30,7 @@ def image_text_contrast(
     temperature : above 0; a float or a learnable scalar tensor.
     weights : of image-to-text and text-to-image, at least 0; (1, 1) in ALIGN, (0.75, 0.25) in ConVIRT.
     label_smoothing : share of the target that is spread over all candidates, in [0, 1).
-    ignored : (n, n) symmetric, True where i and j are no negatives of each other, such as equal texts; a pair itself always
-        counts.
+    groups : (n,) integers; pairs with one number are no candidates of each other, such as those with equal texts.
 
     Raises
     ------
@@ -47,6 +43,7 @@ def image_text_contrast(
 
     Examples
     --------
+    >>> import torch
     >>> terms = image_text_contrast(torch.eye(3), torch.eye(3), temperature=1.0)
     >>> {name: round(float(term), 4) for name, term in terms.items()}  # each (log(e + 2) - 1) / 2
     {'image_to_text': 0.2757, 'text_to_image': 0.2757}
@@ -61,24 +58,6 @@ def image_text_contrast(
         raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing!r}")
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {float(temperature)}")
-    if ignored is None:
-        losses = cosine_pair_losses(images, texts, temperature=temperature, label_smoothing=label_smoothing)
-        forth, back = losses.chunk(2)
-    else:
-        v, u = unit_rows("images", images), unit_rows("texts", texts)
-        forth, back = (_masked(a, b, temperature, label_smoothing, ignored) for a, b in ((v, u), (u, v)))
+    losses = cosine_pair_losses(images, texts, temperature=temperature, label_smoothing=label_smoothing, groups=groups)
+    forth, back = losses.chunk(2)
     return {"image_to_text": weights[0] * forth.mean(), "text_to_image": weights[1] * back.mean()}
-
-
-def _masked(
-    queries: Tensor, keys: Tensor, temperature: float | Tensor, label_smoothing: float, ignored: Tensor
-) -> Float[Tensor, " n"]:
-    """The loss of each query over the keys that are not `ignored`."""
-    if ignored.shape != (len(queries), len(keys)):
-        raise ValueError(f"ignored must be {(len(queries), len(keys))}, got {tuple(ignored.shape)}")
-    out = ignored & ~torch.eye(len(queries), dtype=torch.bool, device=queries.device)
-    with torch.autocast(queries.device.type, enabled=False):
-        logits = (queries.float() @ keys.float().T / temperature).masked_fill(out, -torch.inf)
-    p = log_softmax(logits, dim=1)
-    spread = p.masked_fill(out, 0.0).sum(dim=1) / (~out).sum(dim=1)
-    return -(1 - label_smoothing) * p.diagonal() - label_smoothing * spread

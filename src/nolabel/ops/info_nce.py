@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -47,12 +47,13 @@ class _Units:
 
 
 def _logits(
-    rows: Tensor | _Units, columns: Tensor | _Units, both: bool, size: int
+    rows: Tensor | _Units, columns: Tensor | _Units, both: bool, size: int, groups: Tensor | None
 ) -> Iterator[tuple[slice, slice, Tensor, bool]]:
     """Yield each tile of ``rows @ columns.T`` with its place, and whether its columns are anchors as well.
 
     If `columns` is `rows`, entries on the diagonal are left out (-inf) and the half below it is not computed: a tile
-    above the diagonal serves as its own mirror image through its columns.
+    above the diagonal serves as its own mirror image through its columns. Entries off the diagonal of rows and columns
+    of one group are left out too.
     """
     same = columns is rows
     for i in range(0, len(rows), size):
@@ -61,6 +62,10 @@ def _logits(
             tile = rows[r] @ columns[c].T
             if same and i == j:
                 tile.fill_diagonal_(-torch.inf)
+            if groups is not None:
+                out = groups[r].unsqueeze(1) == groups[c]
+                _diagonal(out, r, c, 0)[0].fill_(False)
+                tile.masked_fill_(out, -torch.inf)
             yield r, c, tile, both and not (same and i == j)
 
 
@@ -82,14 +87,22 @@ class _Anchors:
         self.total[part] = self.total[part] * (old - new).exp_() + (tile - new.unsqueeze(dim)).exp_().sum(dim)
         self.maximum[part] = new
 
-    def losses(self, smoothing: float = 0.0) -> Tensor:
-        target = (1 - smoothing) * self.positive + smoothing * self.spread / len(self.spread)
+    def losses(self, smoothing: float, candidates: int | Tensor) -> Tensor:
+        target = (1 - smoothing) * self.positive + smoothing * self.spread / candidates
         return self.total.log() + (self.maximum - target)
 
 
 def _weights(tile: Tensor, maximum: Tensor, scale: Tensor, dim: int, out: Tensor | None = None) -> Tensor:
     """Softmax probabilities of a tile, each anchor's multiplied by its incoming gradient."""
     return torch.sub(tile, maximum.unsqueeze(dim), out=out).exp_().mul_(scale.unsqueeze(dim))
+
+
+def _candidates(groups: Tensor | None, n: int, dtype: torch.dtype) -> int | Tensor:
+    """How many of n candidates each anchor has: its own and those of other groups."""
+    if groups is None:
+        return n
+    _, whose, sizes = groups.unique(return_inverse=True, return_counts=True)
+    return (n + 1 - sizes[whose]).to(dtype)
 
 
 def _sides(rows: Tensor, columns: Tensor | None, temperature: Tensor | None) -> tuple[Tensor | _Units, Tensor | _Units]:
@@ -105,7 +118,8 @@ class _TiledInfoNCE(torch.autograd.Function):
     `columns=None` stands for `rows` without the diagonal. The positives are the entries on the diagonals `offsets`, or
     the extra logits `positive`, or absent (0). Logits are inner products: callers divide by the temperature. With
     `temperature` given they are cosines over it, of `rows` and `columns` on one diagonal, in both directions; a share
-    `smoothing` of each positive is then spread over all candidates.
+    `smoothing` of each positive is then spread over all candidates, and those that share the anchor's number in `groups`
+    are none, its positive excepted.
     """
 
     @staticmethod
@@ -119,36 +133,39 @@ class _TiledInfoNCE(torch.autograd.Function):
         size: int,
         temperature: Tensor | None,
         smoothing: float,
+        groups: Tensor | None,  # (n,)
     ) -> Tensor:
         first, second = _sides(rows, columns, temperature)
         anchors = _Anchors(len(rows), rows, positive)
         column_anchors = anchors if columns is None else _Anchors(len(columns), rows, None)
         with torch.autocast(rows.device.type, enabled=False):
-            for r, c, tile, columns_too in _logits(first, second, both, size):
+            for r, c, tile, columns_too in _logits(first, second, both, size, groups):
                 for offset in offsets:
                     entries, i, j = _diagonal(tile, r, c, offset)
                     anchors.positive[i] = entries
                     if columns_too:
                         column_anchors.positive[j] = entries
                 if smoothing:
-                    anchors.spread[r] += tile.sum(dim=1)
-                    column_anchors.spread[c] += tile.sum(dim=0)
+                    finite = tile if groups is None else tile.masked_fill(tile.isneginf(), 0.0)
+                    anchors.spread[r] += finite.sum(dim=1)
+                    column_anchors.spread[c] += finite.sum(dim=0)
                 anchors.add(tile, r, dim=1)
                 if columns_too:
                     column_anchors.add(tile, c, dim=0)
         ctx.save_for_backward(
             rows, columns, positive, anchors.maximum, anchors.total, column_anchors.maximum, column_anchors.total,
-            temperature,
+            temperature, groups,
         )  # fmt: skip
         ctx.offsets, ctx.both, ctx.size, ctx.smoothing = offsets, both, size, smoothing
+        candidates = _candidates(groups, len(rows), rows.dtype)
         if both and columns is not None:
-            return torch.cat([anchors.losses(smoothing), column_anchors.losses(smoothing)])
-        return anchors.losses(smoothing)
+            return torch.cat([each.losses(smoothing, candidates) for each in (anchors, column_anchors)])
+        return anchors.losses(smoothing, candidates)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        rows, columns, positive, maximum, total, column_maximum, column_total, temperature = ctx.saved_tensors
+        rows, columns, positive, maximum, total, column_maximum, column_total, temperature, groups = ctx.saved_tensors
         first, second = _sides(rows, columns, temperature)
         n = len(rows)
         g = gradient[:n]
@@ -157,17 +174,22 @@ class _TiledInfoNCE(torch.autograd.Function):
         to_other = to_rows
         if columns is not None:
             to_other = torch.zeros_like(columns) if ctx.needs_input_grad[1] else None
-        spread = ctx.smoothing / n  # of each anchor's gradient, to each of its candidates
+        spread = ctx.smoothing / _candidates(
+            groups, n, rows.dtype
+        )  # of each anchor's gradient, to each of its candidates
+        g_spread, g_column_spread = spread * g, spread * g_column
         with torch.autocast(rows.device.type, enabled=False):
-            for r, c, tile, columns_too in _logits(first, second, ctx.both, ctx.size):
+            for r, c, tile, columns_too in _logits(first, second, ctx.both, ctx.size, groups):
+                kept = None if groups is None else ~tile.isneginf()
                 weights = _weights(tile, maximum[r], g[r] / total[r], dim=1)
                 if columns_too:
                     weights += _weights(tile, column_maximum[c], g_column[c] / column_total[c], dim=0, out=tile)
                 for offset in ctx.offsets:
                     entries, i, j = _diagonal(weights, r, c, offset)
                     entries -= (1 - ctx.smoothing) * (g[i] + g_column[j] if columns_too else g[i])
-                if spread:
-                    weights.sub_(spread * g[r].unsqueeze(1)).sub_(spread * g_column[c])
+                if ctx.smoothing:
+                    share = g_spread[r].unsqueeze(1) + g_column_spread[c]
+                    weights -= share if kept is None else share * kept
                 if to_rows is not None:
                     to_rows[r].addmm_(weights, second[c])
                 if to_other is not None:
@@ -179,7 +201,7 @@ class _TiledInfoNCE(torch.autograd.Function):
             if to_rows is not None:
                 to_temperature = first.to_vectors_(to_rows, ctx.size)
         to_positive = None if positive is None else g * ((positive - maximum).exp() / total - 1)
-        return to_rows, None if columns is None else to_other, to_positive, None, None, None, to_temperature, None
+        return to_rows, None if columns is None else to_other, to_positive, None, None, None, to_temperature, None, None
 
 
 def _matrix(name: str, vectors: Tensor) -> Tensor:
@@ -261,7 +283,9 @@ def info_nce_losses(
             raise ValueError("symmetric and negatives need keys, got keys=None")
         if n < 4 or n % 2:
             raise ValueError(f"queries without keys must be two views of at least 2 items, got {n} rows")
-        return _TiledInfoNCE.apply(queries * temperature**-0.5, None, None, (n // 2, -(n // 2)), True, size, None, 0.0)
+        return _TiledInfoNCE.apply(
+            queries * temperature**-0.5, None, None, (n // 2, -(n // 2)), True, size, None, 0.0, None
+        )
 
     keys = _matrix("keys", keys)
     if keys.shape != queries.shape:
@@ -269,14 +293,14 @@ def info_nce_losses(
     if negatives is None:
         if n < 2:
             raise ValueError(f"queries must have at least 2 rows to have negatives, got {n}")
-        return _TiledInfoNCE.apply(queries / temperature, keys, None, (0,), symmetric, size, None, 0.0)
+        return _TiledInfoNCE.apply(queries / temperature, keys, None, (0,), symmetric, size, None, 0.0, None)
     if symmetric:
         raise ValueError("symmetric must be False with negatives: the keys of a queue have no queries")
     negatives = _matrix("negatives", negatives)
     if len(negatives) < 1 or negatives.shape[1] != d:
         raise ValueError(f"negatives must be (m >= 1, {d}), got {tuple(negatives.shape)}")
     queries = queries / temperature
-    return _TiledInfoNCE.apply(queries, negatives, (queries * keys).sum(dim=1), (), False, size, None, 0.0)
+    return _TiledInfoNCE.apply(queries, negatives, (queries * keys).sum(dim=1), (), False, size, None, 0.0, None)
 
 
 def cosine_pair_losses(
@@ -285,6 +309,7 @@ def cosine_pair_losses(
     *,
     temperature: float | Tensor,
     label_smoothing: float = 0.0,
+    groups: Int[Tensor, " n"] | None = None,
     tile: int | None = None,
 ) -> Float[Tensor, " 2n"]:
     """Return the InfoNCE loss of both vectors of each pair, by cosines, with neither their matrix nor unit vectors stored.
@@ -300,6 +325,7 @@ def cosine_pair_losses(
     first, second : (n >= 2, d), of any length; half precision is computed in float32, under autocast too.
     temperature : above 0; a float or a scalar tensor, which receives a gradient.
     label_smoothing : share of the target that is spread over all candidates, in [0, 1).
+    groups : (n,) integers; other pairs with the number of an anchor's pair are no candidates of it, such as equal texts.
     tile : as in `info_nce_losses`.
 
     Returns
@@ -309,7 +335,7 @@ def cosine_pair_losses(
     Raises
     ------
     ValueError
-        Shapes that differ, a single pair, a temperature, smoothing or tile out of range.
+        Shapes that differ, a single pair, a temperature, smoothing or tile out of range, groups that are not (n,) integers.
 
     Examples
     --------
@@ -328,9 +354,11 @@ def cosine_pair_losses(
         )
     if len(first) < 2:
         raise ValueError(f"first must have at least 2 rows to have negatives, got {len(first)}")
+    if groups is not None and (groups.shape != (len(first),) or groups.is_floating_point()):
+        raise ValueError(f"groups must be integers ({len(first)},), got {groups.dtype} {tuple(groups.shape)}")
     divisor = torch.as_tensor(temperature, dtype=first.dtype, device=first.device).reshape(())
     size = _tile_size(tile, first.device)
-    return _TiledInfoNCE.apply(first, second, None, (0,), True, size, divisor, label_smoothing)
+    return _TiledInfoNCE.apply(first, second, None, (0,), True, size, divisor, label_smoothing, groups)
 
 
 def pairwise_logsumexp(vectors: Float[Tensor, "n d"], *, tile: int | None = None) -> Float[Tensor, " n"]:
@@ -359,4 +387,4 @@ def pairwise_logsumexp(vectors: Float[Tensor, "n d"], *, tile: int | None = None
     vectors = _matrix("vectors", vectors)
     if len(vectors) < 2:
         raise ValueError(f"vectors must have at least 2 rows, got {len(vectors)}")
-    return _TiledInfoNCE.apply(vectors, None, None, (), True, _tile_size(tile, vectors.device), None, 0.0)
+    return _TiledInfoNCE.apply(vectors, None, None, (), True, _tile_size(tile, vectors.device), None, 0.0, None)
