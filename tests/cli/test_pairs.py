@@ -136,7 +136,7 @@ def test_a_table_of_images_and_texts_is_learned_by_align(folder, capsys, tmp_pat
     texts = [[row["text"], "a drawing"] for row in rows[:90]]
     pq.write_table(pa.table({"image": data, "text": texts}), tmp_path / "pairs.parquet")
     code, out, err = run(
-        capsys, "learn", tmp_path / "pairs.parquet", "--out", tmp_path / "run", "--epochs", "1", "--json", *SMALL
+        capsys, "learn", tmp_path / "pairs.parquet", "--out", tmp_path / "run", "--epochs", "9", "--json", *SMALL
     )
     assert code == 0, err
     assert json.loads(out)["method"] == "ALIGN"

@@ -7,10 +7,9 @@ import pytest
 from sklearn.datasets import load_digits
 
 from nolabel.cli.app import _warned, main
-from nolabel.cli.run import identity
 from nolabel.learn import SimCLR
 from nolabel.search import Index
-from nolabel.training import Training
+from nolabel.training import Training, identity
 
 
 def saved_run(folder, nested):

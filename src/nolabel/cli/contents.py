@@ -1,6 +1,5 @@
 """The rows of a run as people see them: what the index keeps of each, and what the report shows."""
 
-import io
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-THUMBNAIL = 48
-SHOWN = 5  # frames of a video, side by side
+from nolabel.data.thumbnails import jpeg, strips
 
 
 @dataclass(frozen=True)
@@ -87,11 +85,6 @@ def _videos(source: Any) -> Contents:
     return Contents("videos", shape, source.rows, source.skipped, payload, {"thumbnails": source.images})
 
 
-def strips(source: Any, positions: Any) -> list[bytes]:
-    """Some frames of each video side by side, as a small JPEG."""
-    return [jpeg(np.concatenate([*source.strip(int(at), SHOWN)], axis=1), SHOWN * THUMBNAIL) for at in positions]
-
-
 def _texts(source: Any, table: Any) -> Contents:
     rows = getattr(source, "rows", np.arange(len(source)))
 
@@ -106,14 +99,3 @@ def _texts(source: Any, table: Any) -> Contents:
         cut = source.truncated[column]
         described += f", {cut:,} of them cut to {source.limits[column]}" if cut else ""
     return Contents("texts", described, rows, source.skipped, lambda at: {"text": texts(at)}, {"texts": texts})
-
-
-def jpeg(pixels: np.ndarray, side: int = THUMBNAIL) -> bytes:
-    """A small JPEG of uint8 pixels (h, w, c)."""
-    from PIL import Image
-
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    image.thumbnail((side, side))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()

@@ -26,13 +26,13 @@ def command(
 def _docs(folder: Path, as_json: bool) -> None:
     """Learn to search what Python says of itself, and ask it something."""
     from nolabel.cli.output import answer
-    from nolabel.cli.queries import asked_by
-    from nolabel.cli.run import complete, identity
+    from nolabel.cli.run import complete
     from nolabel.cli.search import found_lines
     from nolabel.data import load
     from nolabel.learn import Contriever
     from nolabel.search import Index
-    from nolabel.training import Training
+    from nolabel.search.queries import asked_by
+    from nolabel.training import Training, identity
 
     table = load("docstrings")
     learner = Contriever(training=Training(TEXT_EPOCHS)).fit(table, run=folder)
@@ -55,11 +55,11 @@ def _docs(folder: Path, as_json: bool) -> None:
 
 def _digits(folder: Path, as_json: bool) -> None:
     from nolabel.cli.output import answer, grid
-    from nolabel.cli.run import complete, identity
+    from nolabel.cli.run import complete
     from nolabel.data import load
     from nolabel.learn import RawPixels, SimCLR, Untrained
     from nolabel.search import Index
-    from nolabel.training import Training
+    from nolabel.training import Training, identity
 
     table = load("digits")
     images, labels = table.select_columns(["image"]), table["label"]

@@ -97,8 +97,9 @@ def learned(wanted: Wanted, model: Any, images: Images, held: np.ndarray) -> tup
 
 def write_index(run: Path, folder: Path, images: Images, vectors: np.ndarray) -> None:
     """A fresh index of what stays, under the same ids: no version of it ever held the rest."""
-    from nolabel.cli.run import INDEX, identity
+    from nolabel.cli.run import INDEX
     from nolabel.search import Index
+    from nolabel.training import identity
 
     old = Index(run)
     for left in (INDEX, "index.faiss"):  # of a forgetting that was cut off while it wrote its index

@@ -116,19 +116,6 @@ def _neighbours(graph: Any) -> Callable[[int], list[int]]:
     return near
 
 
-def node_vector(index: Any, query: str) -> Any:
-    """The vector of the node that a query names."""
-    table = index.rows()
-    names = table["node"].to_pylist()
-    if query not in names:
-        import difflib
-
-        near = difflib.get_close_matches(query, names, n=2)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"query: no node {query!r} among the {len(names):,} of this run{hint}")
-    return np.asarray(table["vector"][names.index(query)].as_py(), dtype=np.float32)
-
-
 def write_graph_files(learner: Any, nodes: Nodes, folder: Path) -> dict[str, str]:
     """Vectors, the fused graph and clusters as tables, and a picture of the graphs; their names for the summary."""
     import pyarrow as pa

@@ -2,7 +2,6 @@
 
 import ast
 import difflib
-import hashlib
 import os
 from collections.abc import Iterator
 from datetime import timedelta
@@ -211,17 +210,12 @@ def found_again(learner: Any, table: Any) -> Any:
     return table.select(list(first.values())).rename_column("passage", "text")
 
 
-def identity(folder: Path) -> str:
-    """Which encoder made an index: a hash of the saved weights."""
-    with (folder / "model.safetensors").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
 def write_index(folder: Path, searched: dict[str, Any], learner: Any, table: Any, contents: Any) -> None:
     """A fresh index of the run: a row an item with what it is searched by, its scalar columns, and its thumbnail or text."""
     import shutil
 
     from nolabel.search import Index
+    from nolabel.training import identity
 
     for derived in (INDEX, "index.faiss"):  # of a run that was cut off while it wrote its index
         shutil.rmtree(folder / derived, ignore_errors=True)

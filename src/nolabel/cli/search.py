@@ -45,10 +45,9 @@ def command(
     With --dims 16 --shortlist 200 --rerank 128 the first 16 coordinates choose 200 images, which the first 128 rank.
     """
     from nolabel.cli.output import answer, grid
-    from nolabel.cli.queries import read_query, usual_mode
-    from nolabel.cli.run import identity
     from nolabel.search import Index
-    from nolabel.training import load
+    from nolabel.search.queries import read_query, usual_mode
+    from nolabel.training import identity, load
 
     learner = load(run)
     index = Index.open(run, encoder=identity(run))

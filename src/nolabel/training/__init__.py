@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "clock": ["Clock"],
         "ema": ["ema_update", "momentum_schedule", "target_copy"],
-        "estimator": ["Estimator", "load"],
+        "estimator": ["Estimator", "identity", "load"],
         "ranks": ["gather"],
         "evaluating": ["mteb_encoder"],
         "exporting": ["export"],

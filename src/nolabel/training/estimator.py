@@ -6,6 +6,7 @@ the tensor file, so a folder cut off half-way is recognised.
 """
 
 import dataclasses
+import hashlib
 import importlib
 import json
 import os
@@ -164,6 +165,12 @@ def load(path: str | os.PathLike[str], **replace: Any) -> Any:
     if not (isinstance(cls, type) and issubclass(cls, Estimator)):
         raise ValueError(f"{path} names {config['class']}, which is not an estimator")
     return cls.load(path, **replace)
+
+
+def identity(folder: str | os.PathLike[str]) -> str:
+    """Which encoder made an index: a hash of the saved weights."""
+    with (Path(folder) / "model.safetensors").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def read_config(folder: Path) -> dict[str, Any]:

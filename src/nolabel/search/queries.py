@@ -1,4 +1,4 @@
-"""What a query of `nolabel search` means: a file, words or the number of an item, for runs of each kind of data."""
+"""What a query means, for runs of each kind of data: a file, words or the number of an item."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ def usual_mode(learner: Any, query: str) -> str | None:
 
 
 def read_query(learner: Any, index: Any, query: str, mode: str) -> Query:
-    """The query of the command line, read as the run's kind of data."""
+    """A query in words, read as the run's kind of data."""
     item = _item(index, query) if query.startswith("id:") else None
     other = _of_images if "image" in learner.columns else _of_texts
     return _READERS.get(learner.columns, other)(learner, index, query, item, mode)
@@ -61,7 +61,7 @@ def _of_texts(learner: Any, index: Any, query: str, item: dict[str, Any] | None,
 
 def _of_images(learner: Any, index: Any, query: str, item: dict[str, Any] | None, mode: str) -> Query:
     """An image file."""
-    from nolabel.cli.contents import jpeg
+    from nolabel.data.thumbnails import jpeg
 
     if item is not None:
         return Query(_vector(item["vector"]), item.get("thumbnail"))
@@ -73,7 +73,7 @@ def _of_images(learner: Any, index: Any, query: str, item: dict[str, Any] | None
 
 def _of_videos(learner: Any, index: Any, query: str, item: dict[str, Any] | None, mode: str) -> Query:
     """A video file, or a folder of frames."""
-    from nolabel.cli.contents import strips
+    from nolabel.data.thumbnails import strips
 
     if item is not None:
         return Query(_vector(item["vector"]), item.get("thumbnail"))
@@ -85,8 +85,8 @@ def _of_videos(learner: Any, index: Any, query: str, item: dict[str, Any] | None
 
 def _of_pairs(learner: Any, index: Any, query: str, item: dict[str, Any] | None, mode: str) -> Query:
     """An image file, or words where the query is no file."""
-    from nolabel.cli.contents import jpeg
     from nolabel.data.decoding import ENDINGS
+    from nolabel.data.thumbnails import jpeg
 
     if item is not None and mode == "dense":
         return Query(_vector(item["vector"]), item["thumbnail"])
@@ -122,9 +122,20 @@ def _of_pages(learner: Any, index: Any, query: str, item: dict[str, Any] | None,
 
 def _of_nodes(learner: Any, index: Any, query: str, item: dict[str, Any] | None, mode: str) -> Query:
     """A node of the graph."""
-    from nolabel.cli.graphs import node_vector
+    return Query(_node_vector(index, query) if item is None else _vector(item["vector"]))
 
-    return Query(node_vector(index, query) if item is None else _vector(item["vector"]))
+
+def _node_vector(index: Any, query: str) -> Any:
+    """The vector of the node that a query names."""
+    table = index.rows()
+    names = table["node"].to_pylist()
+    if query not in names:
+        import difflib
+
+        near = difflib.get_close_matches(query, names, n=2)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f"query: no node {query!r} among the {len(names):,} of this run{hint}")
+    return np.asarray(table["vector"][names.index(query)].as_py(), dtype=np.float32)
 
 
 #: How a query is read, by the columns that a run learned from; others hold images or texts.
