@@ -118,9 +118,9 @@ def test_words_are_added_to_an_image(learned, folder, capsys):
         (["id:x"], "expected id:NUMBER"),
         (["id:999"], "holds no row 999"),
         (["red", "--plus", "blue"], "--plus adds words to an image, and 'red' is none"),
-        (["id:0", "--weight", "2"], "give --plus too"),
-        (["id:0", "--plus", " "], "--plus: expected words"),
-        (["id:0", "--plus", "blue", "--weight", "nan"], "--weight must be a finite number"),
+        (["id:0", "--weight", "2"], "give plus too"),
+        (["id:0", "--plus", " "], "plus: expected words"),
+        (["id:0", "--plus", "blue", "--weight", "nan"], "weight must be a finite number"),
         (["red", "--mode", "bm25"], "can be searched by dense"),
     ],
 )
@@ -159,4 +159,4 @@ def test_words_of_images(folder, capsys, tmp_path):
     assert [hit["score"] for hit in own] == pytest.approx([hit["score"] for hit in by_file], abs=1e-3)
     code, _, err = run(capsys, "search", tmp_path / "run", "id:0", "--plus", "blue")
     assert code == 2
-    assert "--plus: CrossModalVDR has no sums of images and words" in err
+    assert "plus: CrossModalVDR has no sums of images and words" in err

@@ -85,23 +85,23 @@ def test_untrained_prefixes_are_said(nested, plain, capsys):
 
 
 BAD = {
-    "rerank alone": (["--rerank", "8"], "--rerank 8 ranks what a prefix found: give --dims too"),
-    "shortlist alone": (["--shortlist", "20"], "--shortlist 20 ranks what a prefix found: give --dims too"),
-    "too many dims": (["--dims", "33"], "--dims must lie between 1 and 32, the width of the index, got 33"),
-    "no dims": (["--dims", "0"], "--dims must lie between 1 and 32, the width of the index, got 0"),
+    "rerank alone": (["--rerank", "8"], "rerank 8 ranks what a prefix found: give dims too"),
+    "shortlist alone": (["--shortlist", "20"], "shortlist 20 ranks what a prefix found: give dims too"),
+    "too many dims": (["--dims", "33"], "dims must lie between 1 and 32, the width of the index, got 33"),
+    "no dims": (["--dims", "0"], "dims must lie between 1 and 32, the width of the index, got 0"),
     "rerank below": (
         ["--dims", "8", "--rerank", "4"],
-        "--rerank must lie above --dims 8 and not above 32, the width of the index, got 4",
+        "rerank must lie above dims 8 and not above 32, the width of the index, got 4",
     ),
     "rerank above": (
         ["--dims", "8", "--rerank", "64"],
-        "--rerank must lie above --dims 8 and not above 32, the width of the index, got 64",
+        "rerank must lie above dims 8 and not above 32, the width of the index, got 64",
     ),
     "all dims, shortlist": (
         ["--dims", "32", "--shortlist", "20"],
-        "--rerank must lie above --dims 32 and not above 32, the width of the index, got 32",
+        "rerank must lie above dims 32 and not above 32, the width of the index, got 32",
     ),
-    "short shortlist": (["--dims", "4", "--shortlist", "9"], "--shortlist must be at least -k 10, got 9"),
+    "short shortlist": (["--dims", "4", "--shortlist", "9"], "shortlist must be at least k 10, got 9"),
     "no number": (["--dims", "few"], "Invalid value for '--dims'"),
 }
 

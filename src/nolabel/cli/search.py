@@ -1,6 +1,5 @@
 """`nolabel search`: the nearest images, videos or texts of a run."""
 
-import math
 import os
 import warnings
 from pathlib import Path
@@ -8,10 +7,8 @@ from typing import Any
 
 import typer
 
-SHORTLIST = 200  # the paper's
 ANCHORS = 500  # the paper's, for images
 SNIPPET = 160
-MODES = ("dense", "binary", "sparse", "bm25", "hybrid")
 
 
 def command(
@@ -46,18 +43,20 @@ def command(
     """
     from nolabel.cli.output import answer, grid
     from nolabel.search import Index
-    from nolabel.search.queries import read_query, usual_mode
+    from nolabel.search.queries import added_words, chosen_mode, read_query, stages, usual_mode
     from nolabel.training import identity, load
 
     learner = load(run)
     index = Index.open(run, encoder=identity(run))
     if by is not None and mode is None:
         mode = "dense"
-    mode = _mode(usual_mode(learner, query) if mode is None and dims is None else mode, index, dims)
-    funnel = _funnel(index.dim, k, dims, rerank, shortlist)
+    if mode is None and dims is None:
+        mode = usual_mode(learner, words=not query.startswith("id:") and not Path(query).is_file())
+    mode = chosen_mode(mode, index, dims)
+    funnel = stages(index.dim, k, dims, rerank, shortlist)
     if funnel is not None:
         _warn_untrained(learner, [dim for dim, _ in funnel if dim < index.dim])
-    added = _added(learner, plus, weight)
+    added = added_words(learner, plus, weight)
     if by is not None:
         for option, given in (("--plus", plus), ("--dims", dims)):
             if given is not None:
@@ -129,41 +128,6 @@ def _lines(row: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _mode(mode: str | None, index: Any, dims: int | None) -> str:
-    """The way of searching, checked against what the run has."""
-    if mode is None:
-        return "hybrid" if "hybrid" in index.modes and dims is None else str(index.modes[0])
-    if mode not in MODES:
-        raise ValueError(f"--mode must be one of {', '.join(MODES)}, got {mode!r}")
-    if mode not in index.modes:
-        raise ValueError(f"--mode {mode}: this run can be searched by {', '.join(index.modes)}")
-    return mode
-
-
-def _funnel(
-    width: int, k: int, dims: int | None, rerank: int | None, shortlist: int | None
-) -> list[tuple[int, int]] | None:
-    """The stages that --dims, --rerank and --shortlist ask for; None searches by the whole vector."""
-    if dims is None:
-        for name, value in (("--rerank", rerank), ("--shortlist", shortlist)):
-            if value is not None:
-                raise ValueError(f"{name} {value} ranks what a prefix found: give --dims too")
-        return None
-    if not 1 <= dims <= width:
-        raise ValueError(f"--dims must lie between 1 and {width}, the width of the index, got {dims}")
-    if rerank is None and shortlist is None:
-        return [(dims, k)]
-    rerank = width if rerank is None else rerank
-    if not dims < rerank <= width:
-        raise ValueError(
-            f"--rerank must lie above --dims {dims} and not above {width}, the width of the index, got {rerank}"
-        )
-    shortlist = max(SHORTLIST, k) if shortlist is None else shortlist
-    if shortlist < k:
-        raise ValueError(f"--shortlist must be at least -k {k}, got {shortlist}")
-    return [(dims, shortlist), (rerank, k)]
-
-
 def _warn_untrained(learner: Any, dims: list[int]) -> None:
     """A prefix that was not trained for may say little: said, since its ranking looks like any other."""
     sizes = getattr(learner, "nested", None)
@@ -177,22 +141,6 @@ def _warn_untrained(learner: Any, dims: list[int]) -> None:
             f"the first {text} coordinates were not trained for: this {type(learner).__name__} was {trained}",
             stacklevel=2,
         )
-
-
-def _added(learner: Any, plus: str | None, weight: float | None) -> tuple[str, float] | None:
-    """The words that --plus adds to an image, and their weight."""
-    if plus is None:
-        if weight is not None:
-            raise ValueError(f"--weight {weight:g} is that of the words of --plus: give --plus too")
-        return None
-    if not hasattr(learner, "compose"):
-        raise ValueError(f"--plus: {type(learner).__name__} has no sums of images and words; align and convirt have")
-    if not plus.strip():
-        raise ValueError("--plus: expected words, got an empty text")
-    weight = 1.0 if weight is None else weight
-    if not math.isfinite(weight):
-        raise ValueError(f"--weight must be a finite number, got {weight}")
-    return plus, weight
 
 
 def _strip(path: Path, query: bytes | None, thumbnails: list[bytes | None]) -> None:

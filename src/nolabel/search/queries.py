@@ -1,11 +1,17 @@
-"""What a query means, for runs of each kind of data: a file, words or the number of an item."""
+"""What a query means, for runs of each kind of data: the number of an item, a file, or words."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from nolabel.data.thumbnails import jpeg, strips
+
+SHORTLIST = 200  # the paper's
+MODES = ("dense", "binary", "sparse", "bm25", "hybrid")
 
 
 @dataclass(frozen=True)
@@ -16,18 +22,66 @@ class Query:
     picture: bytes | None = None
 
 
-def usual_mode(learner: Any, query: str) -> str | None:
-    """How a run of whole pages is searched: pages by their vectors, words by words; None for other runs."""
-    if learner.columns != ("html",):
-        return None
-    return "dense" if query.startswith("id:") or Path(query).is_file() else "bm25"
+@dataclass(frozen=True)
+class Reads:
+    """Which queries a run takes beside its own items: words, and files of its kind of data."""
+
+    words: bool
+    file: bool
+
+
+def reads(learner: Any) -> Reads:
+    """What queries of a run may be."""
+    words, file = _of(learner)
+    return Reads(words is not None, file is not None)
 
 
 def read_query(learner: Any, index: Any, query: str, mode: str) -> Query:
-    """A query in words, read as the run's kind of data."""
-    item = _item(index, query) if query.startswith("id:") else None
-    other = _of_images if "image" in learner.columns else _of_texts
-    return _READERS.get(learner.columns, other)(learner, index, query, item, mode)
+    """A query as it is typed: ``id:NUMBER``, a path, or words."""
+    if query.startswith("id:"):
+        number = query.removeprefix("id:")
+        if not number.isdigit():
+            raise ValueError(f"query: expected id:NUMBER, got {query!r}")
+        return item_query(learner, index, int(number), mode)
+    words, file = _of(learner)
+    if file is not None and (Path(query).is_file() or (file is _video_file and Path(query).is_dir())):
+        return file(learner, query, mode)
+    from nolabel.data.decoding import ENDINGS
+
+    if words is None or (words is _words_of_pair and query.lower().endswith(ENDINGS)):
+        kind = "video" if file is _video_file else "image"
+        raise FileNotFoundError(f"no {kind} file at {query} (id:NUMBER asks for a row of the index)")
+    return words(learner, index, query, mode)
+
+
+def item_query(learner: Any, index: Any, number: int, mode: str) -> Query:
+    """More like an item of the run."""
+    item: dict[str, Any] = index.rows([number]).to_pylist()[0]
+    picture = item.get("thumbnail")
+    if mode == "sparse" and "image" in learner.columns:
+        return Query(_weights(item["sparse_indices"], item["sparse_values"], len(learner.words_)), picture)
+    if learner.columns == ("html",):
+        asked = {"dense": _vector(item["vector"]), "bm25": item["text"]}
+        return Query(asked if mode == "hybrid" else asked[mode])
+    if {"image", "video", "graph"} & set(learner.columns):
+        return Query(_vector(item["vector"]), picture)
+    return Query(asked_by(learner, item["text"], mode))
+
+
+def words_query(learner: Any, index: Any, words: str, mode: str) -> Query:
+    """Words; nothing in them is taken for a path."""
+    read, _ = _of(learner)
+    if read is None:
+        raise ValueError(f"words: a {type(learner).__name__} learned without texts; ask by a file or an item")
+    return read(learner, index, words, mode)
+
+
+def file_query(learner: Any, data: Any, mode: str) -> Query:
+    """A file of the run's kind of data: a path, or for images a table ``{"image": [PIL image]}`` of one row."""
+    _, read = _of(learner)
+    if read is None:
+        raise ValueError(f"file: a {type(learner).__name__} is asked by words or by an item, not by a file")
+    return read(learner, data, mode)
 
 
 def asked_by(learner: Any, text: str, mode: str) -> Any:
@@ -45,106 +99,132 @@ def asked_by(learner: Any, text: str, mode: str) -> Any:
     return asked | {"bm25": text} if mode == "hybrid" else asked[mode]
 
 
-def _item(index: Any, query: str) -> dict[str, Any]:
-    """The row that ``id:NUMBER`` asks for."""
-    number = query.removeprefix("id:")
-    if not number.isdigit():
-        raise ValueError(f"query: expected id:NUMBER, got {query!r}")
-    row: dict[str, Any] = index.rows([int(number)]).to_pylist()[0]
-    return row
+def usual_mode(learner: Any, words: bool) -> str | None:
+    """How a run of whole pages is searched: pages by their vectors, words by words; None for other runs."""
+    if learner.columns != ("html",):
+        return None
+    return "bm25" if words else "dense"
 
 
-def _of_texts(learner: Any, index: Any, query: str, item: dict[str, Any] | None, mode: str) -> Query:
-    """Words; an item stands for its text."""
-    return Query(asked_by(learner, query if item is None else item["text"], mode))
+def chosen_mode(mode: str | None, index: Any, dims: int | None) -> str:
+    """The way of searching, checked against what the run has."""
+    if mode is None:
+        return "hybrid" if "hybrid" in index.modes and dims is None else str(index.modes[0])
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    if mode not in index.modes:
+        raise ValueError(f"mode {mode}: this run can be searched by {', '.join(index.modes)}")
+    return mode
 
 
-def _of_images(learner: Any, index: Any, query: str, item: dict[str, Any] | None, mode: str) -> Query:
-    """An image file."""
-    from nolabel.data.thumbnails import jpeg
+def stages(
+    width: int, k: int, dims: int | None, rerank: int | None, shortlist: int | None
+) -> list[tuple[int, int]] | None:
+    """The funnel in which `dims` coordinates find `shortlist` rows and `rerank` of them rank these; None: the whole vector."""
+    if dims is None:
+        for name, value in (("rerank", rerank), ("shortlist", shortlist)):
+            if value is not None:
+                raise ValueError(f"{name} {value} ranks what a prefix found: give dims too")
+        return None
+    if not 1 <= dims <= width:
+        raise ValueError(f"dims must lie between 1 and {width}, the width of the index, got {dims}")
+    if rerank is None and shortlist is None:
+        return [(dims, k)]
+    rerank = width if rerank is None else rerank
+    if not dims < rerank <= width:
+        raise ValueError(
+            f"rerank must lie above dims {dims} and not above {width}, the width of the index, got {rerank}"
+        )
+    shortlist = max(SHORTLIST, k) if shortlist is None else shortlist
+    if shortlist < k:
+        raise ValueError(f"shortlist must be at least k {k}, got {shortlist}")
+    return [(dims, shortlist), (rerank, k)]
 
-    if item is not None:
-        return Query(_vector(item["vector"]), item.get("thumbnail"))
-    if not Path(query).is_file():
-        raise FileNotFoundError(f"no image file at {query} (id:NUMBER asks for a row of the index)")
-    opened = learner.open_one(query, None)
+
+def added_words(learner: Any, plus: str | None, weight: float | None) -> tuple[str, float] | None:
+    """Words that are added to an image, and their weight."""
+    if plus is None:
+        if weight is not None:
+            raise ValueError(f"weight {weight:g} is that of the words of plus: give plus too")
+        return None
+    if not hasattr(learner, "compose"):
+        raise ValueError(f"plus: {type(learner).__name__} has no sums of images and words; align and convirt have")
+    if not plus.strip():
+        raise ValueError("plus: expected words, got an empty text")
+    weight = 1.0 if weight is None else weight
+    if not math.isfinite(weight):
+        raise ValueError(f"weight must be a finite number, got {weight}")
+    return plus, weight
+
+
+def _text_words(learner: Any, index: Any, words: str, mode: str) -> Query:
+    return Query(asked_by(learner, words, mode))
+
+
+def _words_of_pair(learner: Any, index: Any, words: str, mode: str) -> Query:
+    """Words that describe an image."""
+    return Query(asked_by(learner, words, mode))
+
+
+def _page_words(learner: Any, index: Any, words: str, mode: str) -> Query:
+    """Compared with words alone, for a page's vector is of its tree as much as of its words."""
+    if not words.strip():
+        raise ValueError("query: expected words to search by, got an empty text")
+    if mode != "bm25":
+        raise ValueError(
+            f"mode {mode}: this run compares whole pages, and {words[:40]!r} is no page: give a file such as page.html or "
+            "id:NUMBER, or search by words with mode bm25"
+        )
+    return Query(words)
+
+
+def _node_words(learner: Any, index: Any, words: str, mode: str) -> Query:
+    """The name of a node of the graph."""
+    table = index.rows(columns=["node", "vector"])
+    names = table["node"].to_pylist()
+    if words not in names:
+        import difflib
+
+        near = difflib.get_close_matches(words, names, n=2)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f"query: no node {words!r} among the {len(names):,} of this run{hint}")
+    return Query(_vector(table["vector"][names.index(words)].as_py()))
+
+
+def _image_file(learner: Any, data: Any, mode: str) -> Query:
+    opened = learner.open_one(data, None)
     return Query(learner.transform_source(opened)[0], jpeg(opened.images([0])[0]))
 
 
-def _of_videos(learner: Any, index: Any, query: str, item: dict[str, Any] | None, mode: str) -> Query:
-    """A video file, or a folder of frames."""
-    from nolabel.data.thumbnails import strips
+def _image_of_pair(learner: Any, data: Any, mode: str) -> Query:
+    pixels = learner.open_one(data, None).images([0])[0]
+    return Query(learner.search_rows(data)[mode][0], jpeg(pixels))
 
-    if item is not None:
-        return Query(_vector(item["vector"]), item.get("thumbnail"))
-    if not (Path(query).is_file() or Path(query).is_dir()):
-        raise FileNotFoundError(f"no video file at {query} (id:NUMBER asks for a row of the index)")
-    opened = learner.open_one(query, None)
+
+def _video_file(learner: Any, data: Any, mode: str) -> Query:
+    """A video file, or a folder of frames."""
+    opened = learner.open_one(data, None)
     return Query(learner.transform_source(opened)[0], strips(opened, [0])[0])
 
 
-def _of_pairs(learner: Any, index: Any, query: str, item: dict[str, Any] | None, mode: str) -> Query:
-    """An image file, or words where the query is no file."""
-    from nolabel.data.decoding import ENDINGS
-    from nolabel.data.thumbnails import jpeg
-
-    if item is not None and mode == "dense":
-        return Query(_vector(item["vector"]), item["thumbnail"])
-    if item is not None:
-        return Query(_weights(item["sparse_indices"], item["sparse_values"], len(learner.words_)), item["thumbnail"])
-    if Path(query).is_file():
-        pixels = learner.open_one(query, None).images([0])[0]
-        return Query(learner.search_rows(query)[mode][0], jpeg(pixels))
-    if query.lower().endswith(ENDINGS):
-        raise FileNotFoundError(f"no image file at {query} (id:NUMBER asks for a row of the index)")
-    return Query(asked_by(learner, query, mode))
-
-
-def _of_pages(learner: Any, index: Any, query: str, item: dict[str, Any] | None, mode: str) -> Query:
-    """A page file; or words, compared with words alone, for a page's vector is of its tree as much as of its words."""
-    if item is not None:
-        vector, text = _vector(item["vector"]), item["text"]
-    elif Path(query).is_file():
-        (page,) = learner.pages([Path(query).read_bytes()])
-        vector, text = learner.transform([page])[0], page.text
-    elif not query.strip():
-        raise ValueError("query: expected words to search by, got an empty text")
-    elif mode == "bm25":
-        return Query(query)
-    else:
-        raise ValueError(
-            f"--mode {mode}: this run compares whole pages, and {query[:40]!r} is no page: give a file such as page.html or "
-            "id:NUMBER, or search by words with --mode bm25"
-        )
-    asked = {"dense": vector, "bm25": text}
+def _page_file(learner: Any, data: Any, mode: str) -> Query:
+    (page,) = learner.pages([Path(data).read_bytes()])
+    asked = {"dense": learner.transform([page])[0], "bm25": page.text}
     return Query(asked if mode == "hybrid" else asked[mode])
 
 
-def _of_nodes(learner: Any, index: Any, query: str, item: dict[str, Any] | None, mode: str) -> Query:
-    """A node of the graph."""
-    return Query(_node_vector(index, query) if item is None else _vector(item["vector"]))
-
-
-def _node_vector(index: Any, query: str) -> Any:
-    """The vector of the node that a query names."""
-    table = index.rows()
-    names = table["node"].to_pylist()
-    if query not in names:
-        import difflib
-
-        near = difflib.get_close_matches(query, names, n=2)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"query: no node {query!r} among the {len(names):,} of this run{hint}")
-    return np.asarray(table["vector"][names.index(query)].as_py(), dtype=np.float32)
-
-
-#: How a query is read, by the columns that a run learned from; others hold images or texts.
-_READERS: dict[tuple[str, ...], Callable[..., Query]] = {
-    ("video",): _of_videos,
-    ("image", "text"): _of_pairs,
-    ("html",): _of_pages,
-    ("graph",): _of_nodes,
+Readers = tuple[Callable[[Any, Any, str, str], Query] | None, Callable[[Any, Any, str], Query] | None]
+#: How words and files are read, by the columns that a run learned from; others hold images or texts.
+_READERS: dict[tuple[str, ...], Readers] = {
+    ("video",): (None, _video_file),
+    ("image", "text"): (_words_of_pair, _image_of_pair),
+    ("html",): (_page_words, _page_file),
+    ("graph",): (_node_words, None),
 }
+
+
+def _of(learner: Any) -> Readers:
+    return _READERS.get(learner.columns, (None, _image_file) if "image" in learner.columns else (_text_words, None))
 
 
 def _vector(values: Any) -> np.ndarray:
