@@ -150,5 +150,7 @@ CLAIM = Claim(
               "ALS": "implicit, 32 factors, alpha 10, regularisation 1, 15 iterations"},
     note="Settled with seed 7: rate and epochs by the towers without self-supervision, its weight out of 0.1, 0.3 and 1 by the "
     "tail at 30 %, and ALS out of three settings by its recall. Other films of the same user in a batch are no negatives in any "
-    "arm. Of the films that nobody took in training there are few test interactions, so their recall is rough.",
+    "arm. Masking features does not help films that few took; it helps those that nobody took, whose towers know their features "
+    "alone, and of whom there are few test interactions, so their recall is rough. What helps the tail here is spreading items "
+    "out over the sphere (SO), by nearly half at 30 %. With all of the log the towers beat popularity and ALS.",
 )  # fmt: skip
