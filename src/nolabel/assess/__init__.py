@@ -30,6 +30,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "rank": ["AlphaReQ", "SampleSizeWarning", "alpha_req", "numerical_rank", "participation_ratio", "rankme"],
         "rankme_selector": ["RankMeReport", "RankMeSelector", "RankedRun"],
         "retrieval": ["hit_rate", "mean_average_precision", "mrr", "ndcg", "recall_at_k"],
+        "segmentation": ["SegmentationScores", "segmentation_scores"],
         "selection": ["Selection", "Trial", "select"],
         "senses": ["SenseReport", "sense_report"],
         "separation": ["SeparationReport", "separation_report"],

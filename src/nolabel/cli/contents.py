@@ -57,7 +57,8 @@ def _images(source: Any, table: Any) -> Contents:
             kept["text"] = [" / ".join(filter(None, cell)) if isinstance(cell, list) else cell or "" for cell in cells]
         return kept
 
-    shape = f"{len(source):,} images of {source.channels} x {source.size} x {source.size}"
+    high, wide = getattr(source, "shape", None) or (source.size, source.size)
+    shape = f"{len(source):,} images of {source.channels} x {high} x {wide}"
     return Contents("images", shape, source.rows, source.skipped, payload, {"thumbnails": source.images})
 
 

@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "g_simclr": ["GSimCLR"],
         "html_qa": ["HtmlQA"],
         "image_classifier": ["ImageClassifier"],
+        "image_segmenter": ["ImageSegmenter"],
         "infomgf": ["InfoMGF"],
         "instance_discrimination": ["InstanceDiscrimination"],
         "matryoshka": ["AdaptiveClassifier", "MatryoshkaClassifier"],
