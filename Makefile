@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test claims studies gallery speed clean
+.PHONY: demo test page claims studies gallery speed clean
 demo: .venv/ready
 	$(BIN)/nolabel demo
 
@@ -11,6 +11,10 @@ test: .venv/ready
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2
+
+# The explorer's page, from its sources: needs Node; what it makes is committed.
+page:
+	cd frontend && npm ci --silent --no-audit --no-fund && npm run --silent build
 
 # Measured results: NOLABEL_DATA names the folder of the public data sets.
 claims: .venv/ready

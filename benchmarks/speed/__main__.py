@@ -28,6 +28,7 @@ NAMES = (
     "text",
     "folder",
     "startup",
+    "explorer",
 )  # as the page has them
 
 

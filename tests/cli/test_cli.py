@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,6 +95,25 @@ def test_embed_writes_parquet_and_numpy(learned, photos, capsys, tmp_path):
     assert run(capsys, "embed", learned, photos, "--out", tmp_path / "z.npy")[0] == 0
     assert np.array_equal(np.load(tmp_path / "z.npy"), np.array(table["vector"].to_pylist(), dtype=np.float32))
     assert table["path"][0].as_py() == "even/000.png"
+
+
+def test_embed_adds_to_the_index_of_the_run(learned, photos, capsys, tmp_path):
+    run_folder = shutil.copytree(learned, tmp_path / "run")
+    (tmp_path / "new").mkdir()
+    shutil.copy(photos / "odd" / "003.png", tmp_path / "new" / "again.png")
+    code, out, _ = run(capsys, "embed", run_folder, tmp_path / "new", "--add", "--out", tmp_path / "z.npy", "--json")
+    assert code == 0
+    assert (json.loads(out)["added"], json.loads(out)["ids"]) == (1, "64 to 64")
+    code, out, _ = run(capsys, "search", run_folder, photos / "odd" / "003.png", "-k", 2, "--json")
+    assert {hit["path"] for hit in json.loads(out)} == {"odd/003.png", "again.png"}
+    added = Index.open(run_folder).rows([64]).to_pylist()[0]
+    assert added["row"] is None  # it was not learned from
+    (tmp_path / "ids.txt").write_text("even/000.png")
+    code, _, err = run(
+        capsys, "protect", "forget", run_folder, "--ids", tmp_path / "ids.txt", "--out", tmp_path / "out"
+    )
+    assert code == 2
+    assert "holds 1 images that were added after learning" in err
 
 
 def test_assess_reads_runs_and_files_and_audits_with_labels(learned, photos, capsys, tmp_path):

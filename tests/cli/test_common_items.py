@@ -8,7 +8,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from nolabel.cli.app import _warned, main
-from nolabel.cli.common_items import common_items
+from nolabel.search.common_items import common_items
 
 
 def run(capsys, *words):

@@ -185,6 +185,20 @@ def test_update_keeps_what_it_does_not_name(tmp_path):
         assert hit == {"id": row, "score": hit["score"], **expected}
 
 
+def test_ids_of_all_rows_and_of_those_that_match(tmp_path):
+    index = Index.create(tmp_path, 2, encoder="e")
+    index.add(np.eye(2), {"name": ["east", "north"]}, ids=[7, 3])
+    assert sorted(index.ids()) == [3, 7]
+    assert index.ids("name = 'north'").tolist() == [3]
+    assert index.ids("name = 'west'").tolist() == []
+    assert (index.encoder, index.schema.names) == ("e", ["id", "vector", "name"])
+    before = index.version
+    index.update([3], payload={"name": ["up"]})
+    assert index.version > before
+    with pytest.raises(ValueError, match="where: .*the columns are id, name"):
+        index.ids("color = 'red'")
+
+
 def test_compact_removes_deleted_rows_from_disk(tmp_path):
     X = np.random.default_rng(0).normal(size=(500, 64)).astype(np.float32)
     index = Index.create(tmp_path, 64)

@@ -113,7 +113,7 @@ def _audit(z: Any, labels: Any) -> dict[str, Any]:
 def _compared(run: Path, other: Path) -> dict[str, Any]:
     """How like the spaces of two runs are, through common anchors and, where they are equally wide, as they are."""
     from nolabel.assess import compare_spaces
-    from nolabel.cli.common_items import common_items, drawn
+    from nolabel.search.common_items import common_items, drawn
 
     for folder in (run, other):
         if not folder.is_dir():

@@ -13,17 +13,24 @@ def command(
         None, "--out", "-o", help="File to write, .parquet or .npy; NAME.parquet by default."
     ),
     layer: str = typer.Option("representation", help="representation, embedding, or a stage such as stage3."),
+    add: bool = typer.Option(
+        False, "--add", help="Add the items to the run's index too, where `search` and `explore` find them."
+    ),
     column: list[str] = typer.Option([], "--column", help="Name of a column if it differs, such as image=photo."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Write a vector for every item: Parquet with the columns path, row and vector, or a NumPy array."""
+    """Write a vector for every item: Parquet with the columns path, row and vector, or a NumPy array.
+
+    With --add they come into the run's index as well; the encoder stays as it is.
+    """
     import os
 
     import numpy as np
 
     from nolabel.cli.contents import contents_of
     from nolabel.cli.output import answer, pairs
-    from nolabel.cli.run import open_table, read_columns
+    from nolabel.cli.run import index_rows, open_table, read_columns, searched_rows
+    from nolabel.search.files import when_free
     from nolabel.training import load
 
     learner = load(run)
@@ -31,6 +38,9 @@ def command(
     if out.suffix not in (".parquet", ".npy"):
         raise ValueError(f"--out must end in .parquet or .npy, got {out}")
     table = open_table(source, read_columns(column))
+    if add and hasattr(table, "graph"):
+        raise ValueError("--add is for items one by one; the nodes of a graph are embedded together")
+    index = _index(run) if add else None
     opened = learner.open_one(table, None)
     contents = contents_of(opened, table)
     chosen = {} if layer == "representation" else {"layer": layer}
@@ -48,7 +58,20 @@ def command(
     finally:
         partial.unlink(missing_ok=True)
     summary = {"file": str(out), "rows": len(vectors), "width": vectors.shape[1], "skipped": len(contents.skipped)}
+    if index is not None:
+        searched = searched_rows(learner, table, opened)
+        pieces = index_rows(searched, table, contents, learned=False)
+        ids = when_free(lambda: index.add(pieces))
+        summary |= {"added": len(ids), "ids": f"{ids[0]} to {ids[-1]}"} if len(ids) else {"added": 0}
     answer(summary, as_json, pairs(None, summary), lines=[f"skipped {skip}" for skip in contents.skipped[:20]])
+
+
+def _index(run: Path) -> Any:
+    """The run's index, if it is by the run's encoder."""
+    from nolabel.search import Index
+    from nolabel.training import identity
+
+    return Index.open(run, encoder=identity(run))
 
 
 def _write_parquet(path: Path, vectors: Any, table: Any, rows: Any) -> None:

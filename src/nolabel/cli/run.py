@@ -169,8 +169,7 @@ def complete(learner: Any, table: Any, folder: Path, source: str, command: str) 
     table = clustered(learner, table) if hasattr(table, "graph") else found_again(learner, table)
     opened = learner.open_one(table, None)
     contents = contents_of(opened, table)
-    searched = learner.search_rows(table) if hasattr(learner, "search_rows") else None
-    searched = searched or {"dense": learner.transform_source(opened)}
+    searched = searched_rows(learner, table, opened)
     write_index(folder, searched, learner, table, contents)
     give_back()
     vectors = searched["dense"] if "dense" in searched else learner.transform_source(opened)
@@ -229,22 +228,32 @@ def write_index(folder: Path, searched: dict[str, Any], learner: Any, table: Any
     if contents.noun == "texts":
         made["text"] = "text"
     index = Index.create(folder, **made, encoder=identity(folder))
+    index.add(index_rows(searched, table, contents))
+
+
+def searched_rows(learner: Any, table: Any, opened: Any) -> dict[str, Any]:
+    """What a run's index keeps of the rows of a table, by mode: vectors, codes, sparse vectors."""
+    found = learner.search_rows(table) if hasattr(learner, "search_rows") else None
+    return found or {"dense": learner.transform_source(opened)}
+
+
+def index_rows(
+    searched: dict[str, Any], table: Any, contents: Any, *, learned: bool = True
+) -> Iterator[dict[str, Any]]:
+    """Pieces for `Index.add`; rows that were not learned from have no number."""
     taken = {"html", "row", "id", "vector", "code", "sparse_indices", "sparse_values", "thumbnail", "text", "score"}
     scalars = [name for name in table.column_names if name not in taken and _is_scalar(table, name)]
     names = {"dense": "vectors", "binary": "codes", "sparse": "sparse"}
     kept = np.arange(len(contents))
     if "dense" in searched:  # a vector of zeros, of a text without a known word, is near nothing
         kept = np.flatnonzero(searched["dense"].any(axis=1))
-
-    def pieces() -> Iterator[dict[str, Any]]:
-        for start in range(0, len(kept), 4096):
-            positions = kept[start : start + 4096]
-            part = table.select(contents.rows[positions])
-            payload = {name: list(part[name]) for name in scalars}
-            payload |= {"row": contents.rows[positions].tolist(), **contents.payload(positions)}
-            yield {"payload": payload, **{names[mode]: rows[positions] for mode, rows in searched.items()}}
-
-    index.add(pieces())
+    for start in range(0, len(kept), 4096):
+        positions = kept[start : start + 4096]
+        part = table.select(contents.rows[positions])
+        payload = {name: list(part[name]) for name in scalars} | contents.payload(positions)
+        if learned:
+            payload["row"] = contents.rows[positions].tolist()
+        yield {"payload": payload, **{names[mode]: rows[positions] for mode, rows in searched.items()}}
 
 
 def write_page(

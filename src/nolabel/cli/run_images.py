@@ -103,6 +103,11 @@ def images_of(wanted: Wanted, model: Any) -> Images:
     index = Index(wanted.run)
     columns = ["id", "row", *(["path"] if "path" in index.info()["columns"] else []), "vector"]
     indexed = index.rows(columns=columns)
+    if indexed["row"].null_count:
+        raise ValueError(
+            f"the index of {wanted.run} holds {indexed['row'].null_count} images that were added after learning; delete them "
+            'from it first: index.delete(where="row IS NULL")'
+        )
     chosen = chosen_rows(read_ids(wanted.ids), indexed, wanted.run)
     if chosen.all():
         raise ValueError(

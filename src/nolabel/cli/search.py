@@ -94,7 +94,7 @@ def command(
 
 def _across(run: Path, by: Path, index: Any, asked: Any, k: int, where: str | None) -> Any:
     """The nearest rows to a vector of another run's encoder."""
-    from nolabel.cli.common_items import common_items, drawn
+    from nolabel.search.common_items import common_items, drawn
 
     common = common_items(run, by)
     anchors = drawn(common, max(ANCHORS, common.second.shape[1]))

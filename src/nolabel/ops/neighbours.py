@@ -1,19 +1,25 @@
 """Nearest neighbours among vectors, exact or approximate, through faiss."""
 
-from typing import Literal
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Literal, TypeAlias, Union
 
 import faiss
 import numpy as np
-import torch
 from jaxtyping import Float32, Int64
 
-Matrix = np.ndarray | torch.Tensor
+if TYPE_CHECKING:
+    import torch
+
+Matrix: TypeAlias = Union[np.ndarray, "torch.Tensor"]
 Metric = Literal["cosine", "euclidean", "dot"]
 _TRAINING_POINTS = 39  # per inverted list; faiss asks for at least as many
 
 
 def _float32(name: str, vectors: Matrix) -> np.ndarray:
-    if isinstance(vectors, torch.Tensor):
+    torch = sys.modules.get("torch")  # what waits for this module shall not wait for torch; without it nothing is a tensor
+    if torch is not None and isinstance(vectors, torch.Tensor):
         vectors = vectors.detach().to("cpu", torch.float32).numpy()
     if not isinstance(vectors, np.ndarray):
         raise TypeError(f"{name} must be an array or a tensor, got {type(vectors).__name__}")

@@ -117,9 +117,13 @@ def headline(health: Mapping[str, Any], n: int, width: int) -> str:
     return f"{VERDICTS[verdict]}: " + (reasons[0] if reasons else share or "no reason was recorded") + "."
 
 
-def score_rows(health: Mapping[str, Any]) -> str:
-    """The rows of the table of scores: known ones first, each with its sentence; then all other numbers."""
-    rows = []
+def told_scores(health: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Name, value, what it says and what is good of each score: known ones first, then all other numbers.
+
+    >>> told_scores({"rankme": 34.21, "width": 256})[0][:2]
+    ('Dimensions in use (RankMe)', '34.2 of 256')
+    """
+    told = []
     known = EXPLAINED | DETAILS
     keys = [*(key for key in known if key in health), *(key for key in health if key not in known)]
     for key in keys:
@@ -127,8 +131,14 @@ def score_rows(health: Mapping[str, Any]) -> str:
             continue
         name, text, good = known.get(key, (key.replace("_", " ").capitalize(), "", ""))
         shown = figure(health[key]) + (f" of {health['width']}" if key == "rankme" and "width" in health else "")
-        rows.append(
-            f'<tr><th scope="row">{escape(name)}</th><td class="number">{escape(shown)}</td>'
-            f"<td>{escape(text)}</td><td>{escape(sentence(good))}</td></tr>"
-        )
-    return "".join(rows)
+        told.append((name, shown, text, sentence(good)))
+    return told
+
+
+def score_rows(health: Mapping[str, Any]) -> str:
+    """The rows of the table of scores."""
+    return "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td class="number">{escape(shown)}</td>'
+        f"<td>{escape(text)}</td><td>{escape(good)}</td></tr>"
+        for name, shown, text, good in told_scores(health)
+    )

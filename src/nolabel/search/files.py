@@ -7,11 +7,14 @@ import json
 import os
 import re
 import shutil
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 SAMPLES, SAMPLE_BYTES = 64, 4096
 TEMPORARY = ".temporary-"
@@ -52,6 +55,18 @@ def exclusive(lock: Path, *, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def when_free(write: Callable[[], T], patience: float = 30.0) -> T:
+    """What `write` returns, tried again while another process writes the index; BlockingIOError after `patience` seconds."""
+    begun = time.monotonic()
+    while True:
+        try:
+            return write()
+        except BlockingIOError:
+            if time.monotonic() - begun > patience:
+                raise
+            time.sleep(0.05)
 
 
 @contextmanager

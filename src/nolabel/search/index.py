@@ -109,8 +109,28 @@ class Index:
         return self._store.fields.bits
 
     @property
+    def words(self) -> int:
+        """How many words the sparse vectors are over, 0 where there are none."""
+        return self._store.fields.words
+
+    @property
     def metric(self) -> str:
         return self._store.fields.metric
+
+    @property
+    def encoder(self) -> str | None:
+        """Name or fingerprint of the encoder that made the vectors, if the index was made with one."""
+        return self._store.encoder
+
+    @property
+    def version(self) -> int:
+        """Number of the newest commit; the same number means the same rows."""
+        return self._store.current()[1]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns of `rows` with their types."""
+        return self._store.current()[0].schema
 
     def __len__(self) -> int:
         return int(self._store.current()[0].count_rows())
@@ -247,6 +267,12 @@ class Index:
         if missing:
             raise ValueError(f"columns: the index holds no {missing[0]!r} among {', '.join(names)}")
         return self._store.take(table, addresses, names if columns is None else columns)
+
+    def ids(self, where: str | None = None) -> Int64[np.ndarray, " n"]:
+        """The ids of all rows, or of those that an SQL expression matches, such as `"year > 2020"`."""
+        table = self._store.newest()
+        known, addresses = self._store.keys(table)
+        return known if where is None else known[np.isin(addresses, self._store.matching(table, where))]
 
     def update(
         self, ids: Any, *, vectors: Any = None, payload: Any = None, codes: Any = None, sparse: Any = None

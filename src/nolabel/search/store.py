@@ -45,6 +45,7 @@ class Store:
         self._db = lancedb.connect(str(self.parent))
         self._lock = threading.Lock()
         self._stamp = (0, False)
+        self._known: tuple[Any, np.ndarray, np.ndarray] | None = None
         try:
             table = self._db.open_table(self.name)
             self._newest = (table, int(table.version))
@@ -135,7 +136,13 @@ class Store:
 
     def keys(self, table: Any) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
         """Ids and row addresses of all rows, by rising address. An address never comes to hold another row."""
-        return _by_address(table.search().with_row_id(True).select(["id"]).to_arrow())
+        commit = (_notes(table).get("identity"), int(table.version))
+        known = self._known
+        if known is None or known[0] != commit:
+            ids, addresses = _by_address(table.search().with_row_id(True).select(["id"]).to_arrow())
+            ids.flags.writeable = addresses.flags.writeable = False  # kept for the next who asks
+            self._known = known = (commit, ids, addresses)
+        return known[1:]
 
     def matching(self, table: Any, where: str) -> Int64[np.ndarray, " m"]:
         """Rising addresses of the rows for which an SQL expression holds."""
