@@ -2,8 +2,8 @@
 
 python -m benchmarks.speed explorer [--quick]; needs Debian's chromium. The full run takes about 3 minutes on two cores.
 
-A run of 100,000 vectors of 128 numbers in 40 groups, each with a small picture, is served by `nolabel explore` in a process of its
-own. *First picture* is the time from starting that process until an open browser has drawn all points by their main components
+A run of 100,000 vectors of 128 numbers in 40 groups, each with a small picture, is served by `nolabel explore` in a process of
+its own. *First picture* is the time from starting that process until an open browser has drawn all points by main components
 (software WebGL; files of the packages in memory, the map not made before). *Search* asks over HTTP for the 50 nearest of an item,
 near-duplicates folded and all columns in the answer; then again after 200 items were marked one by one. Frames are counted while
 the map is dragged for three seconds.
