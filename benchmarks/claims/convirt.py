@@ -100,8 +100,8 @@ CLAIM = Claim(
     "subcategory, same concept left out); text -> image R@10 (chance 2.1); per cent",
     run=run,
     seeds=(1, 2, 3),
-    note="Every margin but one is met: neighbours of the same sub-category are 1.49 times as frequent as without training, and 1.5 "
-    "was asked.",
+    note="Every margin but one is met: neighbours of the same sub-category are 1.49 times as frequent as without training, and "
+    "1.5 was asked.",
     gates=(
         Gate("probe: ConVIRT - untrained at every share, points", 3.0, lambda v: least(v, "untrained")),
         Gate("probe: ConVIRT - texts permuted always, mean, points", 3.0,
