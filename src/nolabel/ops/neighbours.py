@@ -18,7 +18,7 @@ _TRAINING_POINTS = 39  # per inverted list; faiss asks for at least as many
 
 
 def _float32(name: str, vectors: Matrix) -> np.ndarray:
-    torch = sys.modules.get("torch")  # what waits for this module shall not wait for torch; without it nothing is a tensor
+    torch = sys.modules.get("torch")  # not imported, which takes seconds: where nobody has, nothing is a tensor
     if torch is not None and isinstance(vectors, torch.Tensor):
         vectors = vectors.detach().to("cpu", torch.float32).numpy()
     if not isinstance(vectors, np.ndarray):
