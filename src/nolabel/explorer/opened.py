@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.types as kinds
+import xxhash
 from jaxtyping import Float32, Int64
 
 from nolabel.explorer.folders import run_folder
@@ -205,7 +206,7 @@ def _read(index: Index) -> Rows:
     vectors = unit_rows(np.asarray(values, dtype=np.float32)) if len(table) else np.zeros((0, 2), np.float32)
     order = np.argsort(table["id"].to_numpy(), kind="stable")  # rows that were updated lie elsewhere, and are the same
     ids, vectors = table["id"].to_numpy()[order], vectors[order]
-    key = hashlib.blake2b(ids.tobytes(), digest_size=8)
+    key = xxhash.xxh3_64(ids.tobytes())
     key.update(vectors.tobytes())
     return Rows(ids, vectors, key.hexdigest())
 

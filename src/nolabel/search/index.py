@@ -261,12 +261,14 @@ class Index:
     def rows(self, ids: Any = None, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows with these ids in that order, or all of them: an Arrow table of id, vector and payload, or of `columns`."""
         table = self._store.newest()
-        addresses = self._store.keys(table)[1] if ids is None else self._addresses(table, as_ids(ids))
         names = list(table.schema.names)
         missing = [name for name in columns or () if name not in names]
         if missing:
             raise ValueError(f"columns: the index holds no {missing[0]!r} among {', '.join(names)}")
-        return self._store.take(table, addresses, names if columns is None else columns)
+        names = names if columns is None else list(columns)
+        if ids is None:
+            return self._store.whole(table, names)
+        return self._store.take(table, self._addresses(table, as_ids(ids)), names)
 
     def ids(self, where: str | None = None) -> Int64[np.ndarray, " n"]:
         """The ids of all rows, or of those that an SQL expression matches, such as `"year > 2020"`."""

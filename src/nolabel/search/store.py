@@ -159,6 +159,14 @@ class Store:
         for batch in table.search().with_row_id(True).select(list(columns)).to_batches(SCAN_ROWS):
             yield batch["_rowid"].to_numpy().astype(np.int64), batch.select(list(columns))
 
+    def whole(self, table: Any, columns: Sequence[str]) -> pa.Table:
+        """Columns of all rows, by rising address."""
+        names = list(columns)
+        found = table.search().with_row_id(True).select(names).to_arrow()
+        at = found["_rowid"].to_numpy()
+        rising = (at[1:] > at[:-1]).all()
+        return (found if rising else found.take(np.argsort(at))).select(names)
+
     def take(self, table: Any, addresses: np.ndarray, columns: Sequence[str]) -> pa.Table:
         """The rows at these addresses, in this order."""
         names = list(columns)
