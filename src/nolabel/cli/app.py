@@ -111,6 +111,7 @@ def _resume_line(given: list[str]) -> str:
         "adapt": adapt,
         "classify": classify,
         "clean": clean,
+        "cluster": cluster,
         "learn": learn,
         "protect": protect,
         "recommend": recommend,

@@ -1,248 +1,106 @@
-"""`nolabel cluster`: documents sorted into topics that keywords describe."""
+"""`nolabel cluster`: documents sorted into topics that keywords describe; any data from several domains into its classes."""
 
-import csv
-import os
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import typer
 
-TABLE, BEST, PAGE = "topics.parquet", "best_documents.csv", "topics.html"
-#: Columns that say which document a row is.
-IDENTIFIERS = ("id", "doc_id", "path", "url")
-TEXT_LENGTH = 500
+#: Options of one of the two uses alone, by the names of their parameters.
+OF_TOPICS = ("keywords", "vector_size", "min_count", "sample", "min_docs", "threshold")
+OF_DOMAINS = ("classes", "run", "setting", "label", "resume")
+#: Of these and both, the ones that say how to learn.
+OF_LEARNING = ("classes", "run", "setting", "encoder", "epochs", "resume")
+
+#: Folder of the network that this process trains, for the line that is printed after Ctrl-C.
+last_run: Path | None = None
 
 
 def command(
-    source: str = typer.Argument(..., help="Folder or file of texts or pages, a table, or the name of a known set."),
+    context: typer.Context,
+    source: str = typer.Argument(
+        ...,
+        help="Folder or file of texts or pages, a table, or the name of a known set; with --domains also of images.",
+    ),
     keywords: Path | None = typer.Option(
         None, "--keywords", "-k", help="Topics in a .yaml or .json file: label: [word, word, ...]."
     ),
     model: Path | None = typer.Option(
-        None, "--model", help="Run folder of an earlier `nolabel cluster`: sort new documents by its topics."
+        None,
+        "--model",
+        help="Run folder of an earlier `nolabel cluster`: sort new documents by its topics, or new rows.",
     ),
-    out: Path | None = typer.Option(None, "--out", "-o", help="Run folder; runs/NAME-topics by default."),
+    domains: str | None = typer.Option(
+        None,
+        "--domains",
+        help="Column of where a row comes from, such as folder: cluster by classes whose share differs between these.",
+    ),
+    classes: int | None = typer.Option(None, "--classes", help="With --domains: how many classes there are."),
+    run: Path | None = typer.Option(
+        None, "--run", help="With --domains: run folder of `nolabel learn`, whose vectors tell the domains."
+    ),
+    setting: list[str] = typer.Option(
+        [], "--set", help="With --domains: a parameter of LatentLabelShift, such as solver=nmf or n_cells=60."
+    ),
+    label: str | None = typer.Option(
+        None, "--label", help="With --domains: column of true classes, told at the end, never looked at before."
+    ),
+    out: Path | None = typer.Option(
+        None, "--out", "-o", help="Run folder; runs/NAME-topics or runs/NAME-clusters by default."
+    ),
     column: list[str] = typer.Option([], "--column", help="Name of a column if it differs, such as text=body."),
     encoder: str | None = typer.Option(
         None,
         "--encoder",
-        help="Sentence encoder such as st:all-MiniLM-L6-v2, instead of vectors learned from the documents.",
+        help="Sentence encoder such as st:all-MiniLM-L6-v2, instead of vectors learned from the documents; with --domains "
+        "the network for images, such as conv4 or resnet18.",
     ),
-    epochs: int = typer.Option(15, help="Passes over the documents."),
+    epochs: int = typer.Option(15, help="Passes over the data."),
     vector_size: int = typer.Option(100, help="Width of the vectors."),
     min_count: int = typer.Option(3, help="How often a word has to occur."),
     sample: float = typer.Option(1e-4, help="Frequency from which words are left out at random; 0 for few documents."),
     min_docs: int = typer.Option(50, help="Fewest documents that make a topic's vector."),
     threshold: float | None = typer.Option(None, help="Least similarity; a document below it gets no topic."),
-    top: int = typer.Option(20, help="Best documents of a topic to list."),
-    seed: int = typer.Option(0, help="Seed of the vectors."),
+    top: int = typer.Option(20, help="Best documents of a topic, or images of a cluster, to show."),
+    seed: int = typer.Option(0, help="Seed of what is drawn at random."),
+    resume: bool = typer.Option(False, help="With --domains: go on with the unfinished run in the folder."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Sort documents into topics that keywords describe; no labels. Leaves a table, the best documents, a page, the model."""
-    from nolabel.cli.output import answer, grid
+    """Sort documents into topics that keywords describe, or (--domains) rows of several sources into classes; no labels.
+
+    Leaves a table, the best documents or images, pages or pictures, the model.
+    """
+    global last_run
+    from nolabel.cli import cluster_domains, cluster_topics
+    from nolabel.cli.clustered import Wanted
     from nolabel.cli.run import read_columns
 
     if top < 1:
         raise ValueError(f"--top must be at least 1, got {top}")
-    folder = out or Path("runs") / f"{Path(source.rstrip('/')).stem or 'data'}-topics"
+    name, columns = Path(source.rstrip("/")).stem or "data", read_columns(column)
+    if domains is not None or (model is not None and keywords is None and cluster_domains.made(model)):
+        _refuse(context, OF_TOPICS, "for topics of keywords, not for --domains")
+        if model is not None:
+            _refuse(context, OF_LEARNING, "not for --model, which has learned")
+        folder = out or Path("runs") / f"{name}-clusters"
+        last_run = folder / cluster_domains.TELLING
+        wanted = Wanted(
+            source, folder, domains, classes, model, run, columns, encoder, epochs, setting, label, top, seed, resume
+        )
+        cluster_domains.clustered(wanted, as_json)
+        return
+    _refuse(context, OF_DOMAINS, "for --domains COLUMN, which is not given")
+    folder = out or Path("runs") / f"{name}-topics"
     if (folder / "config.json").exists():
         raise ValueError(f"{folder} holds a finished run: choose another folder or delete it")
     settings = {"epochs": epochs, "vector_size": vector_size, "min_count": min_count, "sample": sample}
-    learner = _learner(keywords, model, encoder, min_docs, settings | {"random_state": seed})
-    documents = _documents(source, read_columns(column))
-    if model is None:
-        with _bar("learning") as progress:
-            learner.fit(documents.texts, progress=progress)
-        similarity = learner.decision_function()
-    else:
-        with _bar("sorting") as progress:
-            similarity = learner.decision_function(documents.texts, progress=progress)
-    labels = learner.choose(similarity, threshold)
-    best = [_best(similarity[:, i], labels == label, top) for i, label in enumerate(learner.labels_)]
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_table(folder / TABLE, documents, learner.labels_, labels, similarity)
-    _write_best(folder / BEST, documents, learner.labels_, best, similarity)
-    summary = _summary(folder, learner, documents, labels, similarity)
-    _write_page(folder / PAGE, source, learner, documents, best, labels, similarity)
-    if model is None:
-        learner.save(folder)
-    rows = [
-        [topic["topic"], topic["documents"], topic["similarity"], documents.texts[rows[0]][:60] if len(rows) else None]
-        for topic, rows in zip(summary["topics"], best, strict=True)
-    ]
-    shown = grid(None, ["topic", "documents", "similarity", "best document"], rows)
-    answer(summary, as_json, shown, lines=["", *summary["next"]])
+    learner = cluster_topics.learner_of(keywords, model, encoder, min_docs, settings | {"random_state": seed})
+    cluster_topics.clustered(source, columns, learner, folder, threshold, top, as_json)
 
 
-@dataclass(frozen=True)
-class Documents:
-    """The documents of a table that hold words, and which rows they are."""
-
-    table: Any
-    rows: list[int]
-    texts: list[str]
-    names: list[str]
-    skipped: list[tuple[str, str]]
-
-    @property
-    def identifiers(self) -> dict[str, list[Any]]:
-        """The columns of the table that say which document a row is."""
-        found = [name for name in IDENTIFIERS if name in self.table.column_names]
-        return {name: list(self.table.select(self.rows)[name]) for name in found}
-
-
-def _learner(
-    keywords: Path | None, model: Path | None, encoder: str | None, min_docs: int, settings: dict[str, Any]
-) -> Any:
-    """What sorts the documents: learned before, or still to be fitted."""
-    from nolabel.cli.keyword_files import read_keywords
-    from nolabel.cluster import Lbl2TransformerVec, Lbl2Vec
-    from nolabel.training import load
-
-    if (keywords is None) == (model is None):
-        raise ValueError(
-            "give either --keywords FILE, to learn topics, or --model FOLDER, to sort by topics learned before"
-        )
-    if model is not None:
-        loaded = load(model)
-        if not isinstance(loaded, Lbl2Vec | Lbl2TransformerVec):
-            raise ValueError(f"--model: {model} holds a {type(loaded).__name__}, which has no topics")
-        return loaded
-    assert keywords is not None
-    topics = read_keywords(keywords)
-    if encoder is not None:
-        return Lbl2TransformerVec(topics, encoder, min_docs=min_docs)
-    return Lbl2Vec(topics, min_docs=min_docs, **settings)
-
-
-def _documents(source: str, columns: dict[str, str] | None) -> Documents:
-    """The texts of a path or known set; those without a word are left out and listed."""
-    from nolabel.cli.run import open_table
-
-    table = open_table(source, columns)
-    if "text" not in table.column_names:
-        there = ", ".join(table.column_names)
-        raise ValueError(f"{source} has no column 'text' among {there}; name the texts with --column text=NAME")
-    values = list(table["text"])
-    wrong = next((row for row, value in enumerate(values) if value is not None and not isinstance(value, str)), None)
-    if wrong is not None:
-        raise ValueError(f"{source}: the column of texts holds a {type(values[wrong]).__name__} in row {wrong}")
-    identifier = next((name for name in IDENTIFIERS if name in table.column_names), None)
-    names = [str(value) for value in table[identifier]] if identifier else [f"row {row}" for row in range(len(table))]
-    rows = [row for row, text in enumerate(values) if text is not None and re.search(r"\w", text)]
-    kept = set(rows)
-    skipped = [(names[row], "no words in it") for row in range(len(values)) if row not in kept]
-    return Documents(table, rows, [values[row] for row in rows], [names[row] for row in rows], skipped)
-
-
-@contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error, as a function of what is done and how much there is."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(what), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, of: bar.update(task, completed=done, total=of)
-
-
-def _best(similarity: Any, own: Any, top: int) -> Any:
-    """Positions of a topic's own documents, most similar first."""
-    import numpy as np
-
-    mine = np.flatnonzero(own)
-    return mine[np.argsort(-similarity[mine], kind="stable")[:top]]
-
-
-def _write_table(path: Path, documents: Documents, topics: list[str], labels: Any, similarity: Any) -> None:
-    """A row a document: where it stands in the source, its topic, and its similarity to every topic."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns: dict[str, Any] = {"row": documents.rows, **documents.identifiers, "topic": list(labels)}
-    columns["similarity"] = [
-        None if label is None else float(s[topics.index(label)]) for label, s in zip(labels, similarity)
-    ]
-    columns |= {f"similarity to {topic}": similarity[:, i] for i, topic in enumerate(topics)}
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        pq.write_table(pa.table(columns), partial, compression="zstd")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _write_best(path: Path, documents: Documents, topics: list[str], best: Sequence[Any], similarity: Any) -> None:
-    """The best documents of each topic, for a spreadsheet."""
-    partial = path.with_name(f".{path.name}.partial")
-    identifiers = documents.identifiers
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["topic", "rank", "similarity", "row", *identifiers, "text"])
-            for i, topic in enumerate(topics):
-                for rank, at in enumerate(best[i], start=1):
-                    text = " ".join(documents.texts[at].split())[:TEXT_LENGTH]
-                    which = [values[at] for values in identifiers.values()]
-                    writer.writerow([topic, rank, f"{similarity[at, i]:.4f}", documents.rows[at], *which, text])
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _summary(folder: Path, learner: Any, documents: Documents, labels: Any, similarity: Any) -> dict[str, Any]:
-    unknown = getattr(learner, "unknown_keywords_", {})
-    topics = []
-    for i, label in enumerate(learner.labels_):
-        own = labels == label
-        topic = {"topic": label, "documents": int(own.sum())}
-        topic["similarity"] = round(float(similarity[own, i].mean()), 4) if own.any() else None
-        topics.append(topic | {"unknown keywords": unknown.get(label, [])})
-    return {
-        "run": str(folder),
-        "method": type(learner).__name__,
-        "documents": len(documents.rows),
-        "without a topic": int(sum(label is None for label in labels)),
-        "skipped": len(documents.skipped),
-        "topics": topics,
-        "table": str(folder / TABLE),
-        "best documents": str(folder / BEST),
-        "page": str(folder / PAGE),
-        "next": [f"open    {folder / PAGE}", f"table   {folder / TABLE}", f"best    {folder / BEST}"],
-    }
-
-
-def _write_page(
-    path: Path, source: str, learner: Any, documents: Documents, best: Sequence[Any], labels: Any, similarity: Any
-) -> None:
-    """The page to look at."""
-    from nolabel.cluster.candidates import cosine
-    from nolabel.report.topics import Topic, TopicDocument, TopicsContents, write_topics
-    from nolabel.training.estimator import versions
-
-    unknown = getattr(learner, "unknown_keywords_", {})
-    topics = []
-    for i, label in enumerate(learner.labels_):
-        listed = [TopicDocument(documents.names[at], float(similarity[at, i]), documents.texts[at]) for at in best[i]]
-        near = [word for word, _ in learner.words_near(label, 12)] if hasattr(learner, "words_near") else []
-        size = int((labels == label).sum())
-        topics.append(Topic(label, learner.keywords[label], unknown.get(label, []), size, listed, near))
-    parameters = {k: str(v) for k, v in learner.get_params(deep=False).items() if k != "keywords"}
-    summary = {"method": type(learner).__name__, "data": f"{source}: {len(documents.rows):,} documents", **parameters}
-    summary |= {f"version of {k}": v for k, v in versions().items()}
-    write_topics(
-        path,
-        TopicsContents(
-            title=path.parent.name,
-            topics=topics,
-            likeness=cosine(learner.label_vectors_, learner.label_vectors_),
-            without=int(sum(label is None for label in labels)),
-            skipped=documents.skipped,
-            summary=summary,
-        ),
-    )
+def _refuse(context: typer.Context, names: Sequence[str], why: str) -> None:
+    """Refuse options that were given and have no meaning here."""
+    called = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP"):
+            raise ValueError(f"{called[name]} is {why}")
