@@ -25,7 +25,7 @@ def photos(n: int, channels: int = 3, height: int = 16, width: int = 16, seed: i
 
 
 def slow(image: np.ndarray, style: np.ndarray, area: float) -> tuple[np.ndarray, float]:
-    """The card's words on one channel: shift, replace a centred rectangle of amplitudes, shift back; and what is dropped."""
+    """The steps on one channel: shift, replace a centred rectangle of amplitudes, shift back; and what is dropped."""
     height, width = image.shape
     content, look = (np.fft.fftshift(np.fft.fft2(x.astype(np.float64))) for x in (image, style))
     amplitude, phase = np.abs(content), np.angle(content)
