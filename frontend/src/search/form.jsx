@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { useItem, load } from "../items.js";
 import { marks } from "../marks.js";
 import { useStore } from "../store.js";
@@ -10,7 +10,8 @@ export function Form({ asked, fields, told, picture, query, onSubmit }) {
   const [box, setBox] = useState(boxOf(fields));
   const [over, setOver] = useState(false);
   const file = useRef(null);
-  useEffect(() => {
+  // at once, not after the next paint: by then somebody may have typed again
+  useLayoutEffect(() => {
     setNow(fields);
     setBox(boxOf(fields));
   }, [asked]);
