@@ -1,6 +1,6 @@
 """How long a person waits for the explorer: 100,000 points drawn in Chromium, answers of a search, frames while panning.
 
-python -m benchmarks.speed explorer [--quick]; needs Debian's chromium. The full run takes about 3 minutes on two cores.
+python -m benchmarks.speed explorer [--quick]; needs Debian's chromium. The full run takes about 7 minutes on two cores.
 
 A run of 100,000 vectors of 128 numbers in 40 groups, each with a small picture, is served by `nolabel explore` in a process of
 its own. *First picture* is the time from starting that process until an open browser has drawn all points by main components

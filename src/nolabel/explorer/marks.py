@@ -6,7 +6,6 @@ the index is, so that a step which a killed process left half-done is known as o
 
 import json
 import os
-import re
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -222,14 +221,3 @@ class Marks:
     def _last(self, session: str) -> Step | None:
         own = [step for step in self._steps().values() if step.session == session]
         return own[-1] if own else None
-
-
-def safe_session(session: str) -> str:
-    """A browser's name for itself.
-
-    >>> safe_session("b7-Zq")
-    'b7-Zq'
-    """
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", session):
-        raise ValueError(f"session: 1 to 64 letters, digits, '-' or '_' were expected, got {session[:80]!r}")
-    return session
