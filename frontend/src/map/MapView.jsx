@@ -24,17 +24,22 @@ export function MapView({ params, theme }) {
   const [names, setNames] = useState([]);
   const [colour, setColour] = useState(null);
   const [only, setOnly] = useState(null);
+  const [begun, setBegun] = useState(false); // colours wait for the first picture: making them takes the processor from it
+  const ready = begun || placed?.ids.length === 0;
   const wanted = params.colour && names.includes(params.colour) ? params.colour : names[0];
   const item = params.item !== undefined && /^\d+$/.test(params.item) ? Number(params.item) : null;
 
   useEffect(() => {
     follow().catch(complain);
-    get("/api/colours").then((found) => setNames(found.names), complain);
     // items may have come while nobody looked
     const back = () => { if (!document.hidden) follow().catch(() => {}); };
     document.addEventListener("visibilitychange", back);
     return () => document.removeEventListener("visibilitychange", back);
   }, []);
+
+  useEffect(() => {
+    if (ready) get("/api/colours").then((found) => setNames(found.names), complain);
+  }, [ready]);
 
   const shownName = useRef(null);
   useEffect(() => {
@@ -83,7 +88,7 @@ export function MapView({ params, theme }) {
           </select></label>
           <p class="soft says" data-testid="map-method">{placed ? <Says placed={placed} /> : "Reading the map …"}</p>
         </div>
-        <Stage placed={placed} painted={painted} colour={colour} only={only} item={item} theme={theme} onSelect={select} />
+        <Stage placed={placed} painted={painted} colour={colour} only={only} item={item} theme={theme} onSelect={select} onDrawn={() => setBegun(true)} />
         <Legend described={colour?.described} colours={colour ? painted?.colours ?? [] : []} only={only} onOnly={show} />
       </div>
       <Panel item={item} onOpen={open} />
@@ -98,6 +103,6 @@ function readOnly(text) {
 }
 
 function Says({ placed }) {
-  const waiting = placed.remaining ? `UMAP is ready in about ${Math.ceil(placed.remaining)} s.` : "UMAP is being computed.";
-  return <>{counted(placed.ids.length)}. {LINES[placed.method]} {placed.state === "pca" && waiting} {placed.note}</>;
+  const waiting = placed.state === "pca" && "UMAP is being computed.";
+  return <>{counted(placed.ids.length)}. {LINES[placed.method]} {waiting} {placed.note}</>;
 }

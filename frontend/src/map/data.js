@@ -6,10 +6,15 @@ const POLL = 2000;
 
 /** {key, method, state, note, ids: Float64Array, points: Float32Array, placeOf: Map} */
 export const layout = store(null);
-let polling = null;
+let polling = null, under = null;
 
-/** Fetch the layout there is now, and look again until it is the final one. */
-export async function follow() {
+/** Fetch the layout there is now, and look again until it is the final one; who asks meanwhile waits for the same answer. */
+export function follow() {
+  under ??= fetched().finally(() => { under = null; });
+  return under;
+}
+
+async function fetched() {
   clearTimeout(polling);
   const told = await get("/api/map");
   const now = layout.get();
@@ -22,7 +27,7 @@ export async function follow() {
     const placeOf = new Map();
     ids.forEach((id, at) => placeOf.set(id, at));
     layout.set({ ...told, ids, points, placeOf });
-  } else if (now.state !== told.state || now.note !== told.note || now.remaining !== told.remaining) {
+  } else if (now.state !== told.state || now.note !== told.note) {
     layout.set({ ...now, ...told });
   }
   if (told.state === "pca") {

@@ -10,7 +10,7 @@ import { Thumbnails } from "./thumbnails.js";
 const REST = 70; // milliseconds on a point before its picture is asked for
 
 /** The canvas with what lies over it: pictures, the tip, the buttons. */
-export function Stage({ placed, painted, colour, only, item, theme, onSelect }) {
+export function Stage({ placed, painted, colour, only, item, theme, onSelect, onDrawn }) {
   const canvas = useRef(null), layer = useRef(null), plot = useRef(null), pictures = useRef(null);
   const now = useRef({}); // what the plot's own handlers read
   const [lasso, setLasso] = useState(false);
@@ -19,7 +19,7 @@ export function Stage({ placed, painted, colour, only, item, theme, onSelect }) 
   const [drawn, setDrawn] = useState(0);
   const { ids: chosen } = useStore(selection);
   const marked = useMemo(() => new Set(item !== null ? [item] : chosen), [item, chosen]);
-  Object.assign(now.current, { placed, painted, colour, only, onSelect, marked });
+  Object.assign(now.current, { placed, painted, colour, only, onSelect, onDrawn, marked });
 
   useEffect(() => {
     try {
@@ -30,6 +30,7 @@ export function Stage({ placed, painted, colour, only, item, theme, onSelect }) 
         onLasso: () => setLasso(false),
       });
     } catch (error) {
+      now.current.onDrawn(); // nothing to wait for
       setBroken(`The map needs WebGL, which this browser does not give (${error.message}). Search, clusters and marks work without it.`);
       return undefined;
     }
@@ -55,6 +56,7 @@ export function Stage({ placed, painted, colour, only, item, theme, onSelect }) 
       await plot.current.draw(placed.points, painted.codes, painted.colours, moves);
       pictures.current.switch(run.get().thumbnails);
       setDrawn((n) => n + 1);
+      now.current.onDrawn();
     }).catch(complain);
   }, [placed?.key, painted]);
 

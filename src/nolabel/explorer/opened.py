@@ -21,6 +21,7 @@ from nolabel.search import Index
 SHOWN_APART = {"row", "text", "thumbnail", "curated", "curated_tags"}
 SEARCHED = {"vector", "code", "sparse_indices", "sparse_values"}
 TITLES = ("path", "node", "video", "url", "name", "title")
+MOMENT = 1.0  # seconds
 FOLDER = "explorer"  # in the run's folder: what the explorer makes and may make again, and the journal of marks
 
 
@@ -114,10 +115,11 @@ class OpenRun:
                     self.trouble = str(error)
 
     def start_reading(self) -> None:
-        """Read the learner in the background, once."""
+        """Read the learner in the background, once; a moment later, so that it takes no processor from the first picture."""
         with self._starting:
             if self._reading is None:
-                self._reading = threading.Thread(target=self.read, daemon=True)
+                self._reading = threading.Timer(MOMENT, self.read)
+                self._reading.daemon = True
                 self._reading.start()
 
     @property

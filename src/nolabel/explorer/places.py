@@ -11,6 +11,7 @@ import numpy as np
 from nolabel.explorer.opened import OpenRun, Rows
 from nolabel.explorer.umap_layout import FEWEST, file_of, fitted
 
+PIECE = 8192  # rows
 MISSING = "UMAP is drawn where umap-learn is installed: pip install 'nolabel[viz]'"
 
 
@@ -46,12 +47,16 @@ def main_plane(vectors: np.ndarray) -> np.ndarray:
     """
     if not len(vectors):
         return np.zeros((0, 2), dtype=np.float32)
-    centred = vectors - vectors.mean(axis=0)
-    _, directions = np.linalg.eigh(centred.T @ centred)
+    mean = vectors.mean(axis=0)
+    scatter = np.zeros((vectors.shape[1], vectors.shape[1]))
+    for start in range(0, len(vectors), PIECE):  # no second copy of all rows
+        centred = vectors[start : start + PIECE] - mean
+        scatter += centred.T @ centred
+    _, directions = np.linalg.eigh(scatter)
     plane = np.zeros((len(vectors), 2), dtype=np.float32)
     found = directions[:, ::-1][:, :2]
     found = found * np.where(found[np.abs(found).argmax(axis=0), range(found.shape[1])] < 0, -1, 1)
-    plane[:, : found.shape[1]] = centred @ found
+    plane[:, : found.shape[1]] = vectors @ found.astype(vectors.dtype) - mean @ found
     return fitted(plane)
 
 

@@ -55,7 +55,6 @@ class Map(BaseModel):
     rows: int
     key: str
     note: str
-    remaining: float | None = None
 
 
 class Names(BaseModel):

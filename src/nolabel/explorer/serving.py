@@ -10,6 +10,7 @@ import socket
 import threading
 import webbrowser
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +101,15 @@ def serve(
         token = secrets.token_urlsafe(24)
 
     def whole() -> Any:
-        from nolabel.explorer.app import create_app
         from nolabel.explorer.opened import OpenRun
 
         runs = [OpenRun(folder) for folder in folders]
-        app = create_app(runs[0], runs[1] if against is not None else None, token=token)
-        app.state.places.run.rows()  # what the page asks first
+        with ThreadPoolExecutor(1) as aside:
+            rows = aside.submit(runs[0].rows)  # what the page asks first, read while the application is imported
+            from nolabel.explorer.app import create_app
+
+            app = create_app(runs[0], runs[1] if against is not None else None, token=token)
+            rows.result()
         return app
 
     listening = bound(host, port)

@@ -16,9 +16,11 @@ def unit_rows(z: np.ndarray) -> np.ndarray:
     >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]])).round(2).tolist()
     [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
     """
-    z = z / np.maximum(np.abs(z).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)  # squares cannot overflow now
-    norms = np.linalg.norm(z, axis=1, keepdims=True)
-    return (z / np.where(norms > 0, norms, 1)).astype(np.float32)
+    largest = np.maximum(z.max(axis=1, initial=0), -z.min(axis=1, initial=0))[:, None]
+    unit = z / np.maximum(largest, np.finfo(np.float32).tiny)  # squares cannot overflow now
+    norms = np.sqrt(np.einsum("nd,nd->n", unit, unit))[:, None]
+    unit /= np.where(norms > 0, norms, 1)
+    return unit.astype(np.float32, copy=False)
 
 
 def nearest_others(unit: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

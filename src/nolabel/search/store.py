@@ -15,13 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import lancedb
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
 
 from nolabel.search.fields import Fields
 from nolabel.search.files import exclusive, locate
+from nolabel.search.lance import lancedb
 
 FORMAT = 2  # 1 holds vectors only
 PREFIX = "nolabel."  # of our entries in the schema's metadata
