@@ -134,6 +134,9 @@ CLAIM = Claim(
         Gate("R@1: image + words - words alone, points", 0.0,
              lambda v: v["image + words"]["R@1"] - v["image + words"]["R@1, words alone"]),
     ),
+    note="Four times the concepts with half of their texts wrong win back 4.3 of the 5.2 points that the noise costs, and the "
+    "rules another 2.0; they beat the clean quarter at one seed of three. A drawing and a word together find what neither finds "
+    "alone. Learned from nothing in 600 steps the R@10 are low and the intervals wide.",
     settings={"encoders": f"{ENCODER} and {TEXT_ENCODER} from random weights, {SIZE} pixels",
               "training": f"{STEPS} steps of {BATCH} in every arm",
               "pairs": f"{CONCEPTS} concepts by two hands, or four times as many"},

@@ -246,6 +246,6 @@ CLAIM = Claim(
     "centred instability takes that off. Before the last layer importances differ and saliency need not beat a random order. The "
     "network with the shortcut stops learning the class without its tag: expected. Strategies fall short: at two seeds of three "
     "the clusters of importances are the tag (NMI .78 and .87), at the third they are not (.08), though its tag concept is as "
-    "reliable; clusters of plain activations find the tag at every seed (1.0), so importances add nothing where the tag is a patch "
-    "of one colour. That the concept stops being reliable once others carry the tag holds at every seed.",
+    "reliable; clusters of plain activations find the tag at every seed (1.0), so importances add nothing where the tag is a "
+    "patch of one colour. That the concept stops being reliable once others carry the tag holds at every seed.",
 )  # fmt: skip

@@ -104,3 +104,11 @@ def test_bad_input():
         split_interactions(log, 0.5, rng, by="first")
     with pytest.raises(ValueError, match="leaves nothing to train on"):
         split_interactions(read_interactions({"user": [1], "item": [1]}), 0.5, rng)
+
+
+def test_an_empty_cell_is_no_id(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("user,item\nann,tea\n,tea\nbob,\nbob,  \n")
+    with pytest.warns(UserWarning, match="3 of 4 interactions were skipped, first row 1: no user or no item"):
+        log = read_interactions(path)
+    assert (len(log), [skip.row for skip in log.skipped]) == (1, [1, 2, 3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -180,8 +181,10 @@ def read_interactions(
     whole = np.ones(len(table), bool)
     for column in (users, items):
         if not (isinstance(column, np.ndarray) and column.dtype.kind in "iu"):
-            whole &= ~np.fromiter((is_missing(value) for value in column), bool, len(column))
+            whole &= ~np.fromiter(map(_is_no_id, column), bool, len(column))
     skipped = [Skipped(int(row), None, "no user or no item") for row in np.flatnonzero(~whole)]
+    if skipped:
+        warnings.warn(f"{len(skipped)} of {len(table)} interactions were skipped, first {skipped[0]}", stacklevel=2)
     kept = np.flatnonzero(whole)
     below = 0
     if min_rating is not None:
@@ -210,6 +213,11 @@ def read_interactions(
         below=below,
         skipped=skipped,
     )
+
+
+def _is_no_id(value: Any) -> bool:
+    """An id that is missing; in a CSV file that is an empty cell."""
+    return is_missing(value) or (isinstance(value, str) and not value.strip())
 
 
 def _some(values: Any, rows: np.ndarray) -> Any:
