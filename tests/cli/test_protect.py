@@ -201,6 +201,12 @@ def test_bad_words(folder, classifier, done, tmp_path, capsys):
     refused("is the run itself", "--out", classifier)
     refused("holds a finished forgetting", "--out", done[1])
     refused("neither a path here nor a known set|does not exist", "--data", "nowhere")
+    ids.write_bytes(b"\xff\xfe\x00")
+    code, _, err = run(capsys, "protect", "forget", classifier, "--ids", ids, "--out", tmp_path / "out")
+    assert (code, "ids.txt is not a text" in err) == (2, True)
+    code, _, err = run(capsys, "protect", "forget", classifier, "--ids", tmp_path / "no.txt", "--out", tmp_path / "out")
+    assert (code, "--ids: there is no file" in err) == (2, True)
+    ids.write_text("0")
     code, _, err = run(capsys, "protect", "forget", tmp_path / "none", "--ids", ids)
     assert code == 2
     assert "no run folder" in err

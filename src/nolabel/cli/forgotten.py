@@ -13,6 +13,7 @@ import numpy as np
 from nolabel.cli.run_images import Images, Wanted, held_out, images_of, source_of
 
 RECORD, PAGE, UNFINISHED = "forgetting.json", "forgetting.html", "unfinished"
+KEPT_ALIKE = 0.9  # below, a note says that what stays is called otherwise than before
 
 
 def forget(wanted: Wanted) -> dict[str, Any]:
@@ -158,6 +159,12 @@ def record(
         )
     elif evidence["membership"]["after"]["forgotten or unseen"] is None:
         notes.append("Too few images were forgotten, or never learned from, for an attack that means something")
+    same = evidence["retain"].get("agreement", 1.0)
+    if same < KEPT_ALIKE:
+        notes.append(
+            f"Only {same:.0%} of what stays is called as before: the model has lost more than what was forgotten; try "
+            "fewer --epochs, or learn again without the images"
+        )
     folder, run = wanted.folder, wanted.run
     called = "path" if "path" in images.indexed.column_names else "row"
     names = sorted(str(name) for name in images.indexed[called].take(np.flatnonzero(images.forget)).to_pylist())
@@ -186,7 +193,7 @@ def record(
         "command": wanted.command,
         "notes": notes,
         "still there": [
-            f"{run}, whose model, index and report are as they were",
+            f"the run {run}, whose model, index and report are as they were",
             f"the images themselves, in {wanted.data or source_of(run)}",
             "their decoded copies in the cache, $NOLABEL_CACHE or ~/.cache/nolabel",
             f"the list of what was forgotten, {wanted.ids}",

@@ -58,7 +58,13 @@ class Images:
 
 def read_ids(path: Path) -> list[str]:
     """The lines of a file without the empty ones, each once."""
-    lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
+    if not path.is_file():
+        raise FileNotFoundError(f"--ids: there is no file {path}")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"--ids: {path} is not a text; expected a path or a row number a line") from None
+    lines = (line.strip() for line in text.splitlines())
     found = list(dict.fromkeys(line for line in lines if line))
     if not found:
         raise ValueError(f"--ids: {path} names nothing; expected a path or a row number a line")
