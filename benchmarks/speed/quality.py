@@ -43,7 +43,7 @@ def peers(
     request = {"method": "simclr", "stem": "large", "equal": PEERS[name], "photos": str(folder / "train")}
     request["batch_size"] = 256
     files = {str(folder / part): str(folder / f"{part}.npy") for part in ("train", "test")}
-    with Peer() as peer:
+    with Peer("lightly_peer") as peer:
         workers, _ = peer.best_workers(**request, **slot)
         done = peer.ask(do="train", workers=workers, minutes=minutes, encode=files, seed=0, **request)
     done = {"steps": done["steps"], "seconds": round(done["seconds"], 1), "loaders": workers}
