@@ -1,4 +1,4 @@
-"""The authors' own code of SwAV and PixPro, timed on request: the other side of `harness.Peer`.
+"""The authors' own code of SwAV and PixPro, timed on request: the other side of `peer.Peer`.
 
 NOLABEL_AUTHORS names a folder with two checkouts (see requirements.txt). Their networks, data sets, views, losses, optimisers
 and training loops are called as they stand, in float32, by one process of a group of one. What does not run without CUDA is

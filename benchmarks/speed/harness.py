@@ -1,4 +1,4 @@
-"""What the speed benchmarks share: a measured line and its goal, the peer's process, the circumstances, the files.
+"""What the speed benchmarks share: a measured line and its goal, time and memory, the circumstances, the files.
 
 A benchmark is a module with ``TITLE``, ``run(options) -> dict``, which measures, and ``lines(result) -> list[Line]``,
 which reads a result. `python -m benchmarks.speed` runs them and writes `docs/speed.md` from the committed results.
@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import platform
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -91,23 +90,6 @@ def times_less(theirs_mib: float, ours_mib: float) -> dict[str, float]:
 def _number(value: float) -> str:
     """Three digits that count."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(row) + " |" for row in rows]
-
-
-def table(title: str, result: dict[str, Any], lines: Sequence[Line]) -> str:
-    """A Markdown section."""
-    threads = result.get("threads", "default")
-    cores = f"{result['cores']} cores, " if "cores" in result else ""
-    head = ["what", "against", "median (least-greatest)", "goal", ""]
-    rows = [head, ["---"] * len(head), *(each.cells() for each in lines)]
-    text = [f"## {title}", "", *markdown(rows), ""]
-    text += [result["note"], ""] if result.get("note") else []
-    load = f"{result['load_average']:.1f}"
-    packages = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
-    return "\n".join([*text, f"*{cores}threads: {threads}, load average at the start: {load}; {packages}.*", ""])
 
 
 def circumstances(*packages: str) -> dict[str, Any]:
@@ -211,54 +193,3 @@ def write_photos(table: Any, folder: Path) -> None:
     for number, cell in enumerate(table["image"]):
         ending = "png" if cell["bytes"].startswith(b"\x89PNG") else "jpg"
         (folder / f"{number:06d}.{ending}").write_bytes(cell["bytes"])
-
-
-def peers_python() -> str:
-    python = os.environ.get("NOLABEL_PEERS")
-    if not python or not Path(python).is_file():
-        raise SystemExit(
-            f"NOLABEL_PEERS must name the Python of the peers' environment, got {python!r}: make one with "
-            "`python3 -m venv peers && peers/bin/pip install -r benchmarks/speed/requirements.txt` and set "
-            "NOLABEL_PEERS=peers/bin/python"
-        )
-    return python
-
-
-class Peer:
-    """A peer in an environment and process of its own; it works only while a request, a line of JSON, is answered.
-
-    ``name`` is that of its module in this folder, which the peer's Python runs.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.process = subprocess.Popen(
-            [peers_python(), "-m", f"benchmarks.speed.{name}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            bufsize=1, cwd=Path(__file__).parents[2],
-        )  # fmt: skip
-
-    def __enter__(self) -> "Peer":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """One request, one answer."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise RuntimeError(f"the peer ended while it worked on {request}; its error stands above")
-        found: dict[str, Any] = json.loads(answer)
-        return found
-
-    def best_workers(self, **request: Any) -> tuple[int, dict[str, float]]:
-        """The number of loader processes with which the peer is fastest here, and images a second with each."""
-        rates = {}
-        for workers in (0, 1, 2):
-            slot = self.ask(do="time", workers=workers, **request)
-            rates[str(workers)] = slot["images"] / slot["seconds"]
-        return int(max(rates, key=lambda workers: rates[workers])), rates

@@ -24,15 +24,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import faiss
 import numpy as np
 
+from benchmarks.speed.faiss_itself import BATCH, against_faiss
 from benchmarks.speed.funnel import milliseconds
 from benchmarks.speed.harness import Line, Options, circumstances, in_child, line, spread
 from nolabel.search import Index
 
 TITLE = "Search"
-DIM, K, CLUSTERS, BATCH = 128, 10, 500, 256
+DIM, K, CLUSTERS = 128, 10, 500
 FILTERS = {"none": None, "spread": "tenth = 0", "clusters": "cluster % 10 = 0"}
 GOALS = {"none": 10.0, "spread": 3.0, "clusters": 3.0}
 
@@ -105,45 +105,6 @@ def compare(index: Index, X: np.ndarray, queries: np.ndarray, name: str, mask: n
     return result
 
 
-def shared(found: np.ndarray, truth: np.ndarray) -> float:
-    """Mean share of the true neighbours that were found; both (q, k)."""
-    return float(np.mean([len(set(a) & set(b)) / K for a, b in zip(found, truth, strict=True)]))
-
-
-def against_faiss(index: Index, X: np.ndarray, queries: np.ndarray, rounds: int) -> dict:
-    """Times of `Index` and of faiss' own flat and inverted-list indexes on the same vectors, in turn, round after round."""
-    flat = faiss.IndexFlatIP(DIM)
-    flat.add(X)
-    lists = faiss.IndexIVFFlat(faiss.IndexFlatIP(DIM), DIM, int(4 * len(X) ** 0.5), faiss.METRIC_INNER_PRODUCT)
-    lists.train(X)
-    lists.add(X)
-    truth = flat.search(queries, K)[1]
-    recall = shared(np.array([hits.ids for hits in index.search(queries, K)]), truth)
-    while lists.nprobe < lists.nlist and shared(lists.search(queries, K)[1], truth) < recall:
-        lists.nprobe *= 2
-    arms: dict[str, Callable] = {
-        "index": lambda q: index.search(q, K),
-        "faiss flat": lambda q: flat.search(np.atleast_2d(q), K),
-        "faiss lists": lambda q: lists.search(np.atleast_2d(q), K),
-    }
-    result: dict = {"recall": recall, "lists visited": lists.nprobe}
-    for way in ("single", "batch"):
-        times: dict[str, list[float]] = {arm: [] for arm in arms}
-        for number in range(rounds):
-            some = np.roll(queries, -BATCH * number, axis=0)[:BATCH]
-            for arm, answer in arms.items():
-                times[arm].append(milliseconds(answer, some, single=way == "single"))
-        result[way] = {
-            "milliseconds": {arm: spread(t) for arm, t in times.items()},
-            "ratio": {
-                arm: spread([theirs / own for theirs, own in zip(times[arm], times["index"])])
-                for arm in arms
-                if arm != "index"
-            },
-        }
-    return result
-
-
 def measure(kind: str, n: int, rounds: int) -> dict:
     raw, cluster = rows_of(kind, n + 500)
     raw, queries = raw[:n], raw[n:] / np.linalg.norm(raw[n:], axis=1, keepdims=True)
@@ -163,7 +124,7 @@ def measure(kind: str, n: int, rounds: int) -> dict:
         opened = time.perf_counter()
         time.sleep(0.2)
         rows = [compare(index, X, queries, name, masks[name], rounds) for name in FILTERS]
-        direct = against_faiss(index, X, queries, rounds)
+        direct = against_faiss(index, X, queries, K, rounds)
         info = index.info()
     return {
         "data": kind,

@@ -1,4 +1,4 @@
-"""lightly's SimCLR, SwAV and BYOL as its examples run them, timed on request: the other side of `harness.Peer`.
+"""lightly's SimCLR, SwAV and BYOL as its examples run them, timed on request: the other side of `peer.Peer`.
 
 Run by the peer's Python, with nothing of nolabel. Requests and answers are lines of JSON on standard input and output.
 ``time``: whole steps over a slot of time, with data loading and views. ``train``: a budget of minutes, then features.

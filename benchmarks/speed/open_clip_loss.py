@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed.harness import peers_python
+from benchmarks.speed.peer import peers_python
 
 ASK = "import importlib.util as i, importlib.metadata as m; print(i.find_spec('open_clip').origin, m.version('open_clip_torch'))"
 

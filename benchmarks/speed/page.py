@@ -20,9 +20,26 @@ def module(name: str) -> Any:
     return importlib.import_module(f"benchmarks.speed.{name}")
 
 
+def markdown(rows: list[list[str]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def table(title: str, result: dict[str, Any], lines: list[Line]) -> str:
+    """A Markdown section."""
+    threads = result.get("threads", "default")
+    cores = f"{result['cores']} cores, " if "cores" in result else ""
+    head = ["what", "against", "median (least-greatest)", "goal", ""]
+    rows = [head, ["---"] * len(head), *(each.cells() for each in lines)]
+    text = [f"## {title}", "", *markdown(rows), ""]
+    text += [result["note"], ""] if result.get("note") else []
+    load = f"{result['load_average']:.1f}"
+    packages = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    return "\n".join([*text, f"*{cores}threads: {threads}, load average at the start: {load}; {packages}.*", ""])
+
+
 def section(result: dict[str, Any]) -> str:
     made_by = module(result["name"])
-    return harness.table(made_by.TITLE, result, made_by.lines(result))
+    return table(made_by.TITLE, result, made_by.lines(result))
 
 
 def ratios(results: list[dict[str, Any]]) -> dict[str, list[Line]]:
@@ -45,9 +62,7 @@ def overview(by_section: dict[str, list[Line]]) -> str:
     goals = [each for each in everything if each.goal is not None]
     reached = sum(each.verdict == "reached" for each in goals)
     said = f"{ahead} of {len(everything)} ratios are at least 1; {reached} of {len(goals)} goals are reached."
-    return "\n".join(
-        ["## All ratios", "", said, "", "![Ratios](images/speed/ratios.svg)", "", *harness.markdown(rows), ""]
-    )
+    return "\n".join(["## All ratios", "", said, "", "![Ratios](images/speed/ratios.svg)", "", *markdown(rows), ""])
 
 
 def committed(names: tuple[str, ...]) -> list[dict[str, Any]]:

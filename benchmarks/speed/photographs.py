@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from benchmarks.speed.folder import photo, samples
-from benchmarks.speed.harness import Line, Options, Peer, circumstances, line, scratch, seconds, spread
+from benchmarks.speed.harness import Line, Options, circumstances, line, scratch, seconds, spread
+from benchmarks.speed.peer import Peer
 from nolabel.data import open_images, read
 from nolabel.views import simclr
 

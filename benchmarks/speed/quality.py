@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.speed import harness
-from benchmarks.speed.harness import Line, Options, Peer, circumstances, scratch, write_photos
+from benchmarks.speed.harness import Line, Options, circumstances, scratch, write_photos
+from benchmarks.speed.peer import Peer
 from nolabel.assess import knn_accuracy
 from nolabel.data import load, open_images
 from nolabel.learn import SimCLR, SwAV

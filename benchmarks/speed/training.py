@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed import harness
-from benchmarks.speed.harness import Line, Options, Peer, circumstances, line, scratch, seconds, spread, write_photos
+from benchmarks.speed.harness import Line, Options, circumstances, line, scratch, seconds, spread, write_photos
+from benchmarks.speed.peer import Peer
 from benchmarks.speed.steps import Case, Stopwatch, learner_of
 from nolabel.data import load, open_images
 

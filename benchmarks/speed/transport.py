@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.speed.harness import Line, Options, Peer, circumstances, line, scratch, spread
+from benchmarks.speed.harness import Line, Options, circumstances, line, scratch, spread
+from benchmarks.speed.peer import Peer
 
 TITLE = "Optimal transport"
 EPSILONS = (0.05, 0.01, 0.002)

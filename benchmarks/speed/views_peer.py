@@ -1,4 +1,4 @@
-"""torchvision v2 and kornia, timed on request: the other side of `harness.Peer` for `photographs`.
+"""torchvision v2 and kornia, timed on request: the other side of `peer.Peer` for `photographs`.
 
 Run by the peers' Python, with nothing of nolabel. Both make the two views of SimCLR at 96 pixels: crop of at least 8 %, flip,
 jitter of 0.8, 0.8, 0.8, 0.2 with probability 0.8, grey with 0.2, blur with 0.5 and a width of 0.1 to 2 pixels of 224, carried
