@@ -1,6 +1,6 @@
 """How time and memory grow with the number of items: learning, embedding, indexing and searching, with the exponents.
 
-python -m benchmarks.speed growth [--quick]; the full run takes about 25 minutes on two cores, 8 GB of memory and 4 GB of disk.
+python -m benchmarks.speed growth [--quick]; the full run takes about 15 minutes on two cores, 8 GB of memory and 4 GB of disk.
 
 * learn: `SimCLR` as it comes, one epoch, on a Parquet file of small JPEGs: reading, decoding, training, health report.
 * embed: a trained `SimCLR` on such a file: reading, decoding, vectors.

@@ -15,8 +15,8 @@ Brute force is `X @ q` on normalised float32 and `argpartition`. Under a filter 
 and gathering the rows, both timed; `kept` is brute force on a copy of the chosen rows made beforehand: it has no goal.
 
 Without a filter, `Index` also meets faiss, which it stands on, used directly on arrays in memory: `IndexFlatIP`, and an
-`IndexIVFFlat` of 4 sqrt(n) lists that visits the fewest (a power of two) at which its recall is that of `Index`; by single
-queries and by batches of 256. What `Index` adds (ids, payload, files, filters) then shows as a ratio below 1.
+`IndexIVFFlat` of 4 sqrt(n) lists that visits the fewest (a power of two) at which its recall is within 0.005 of that of
+`Index`; by single queries and by batches of 256. What `Index` adds (ids, payload, files, filters) then shows as a ratio below 1.
 """
 
 import tempfile

@@ -1,6 +1,6 @@
 """Time and memory of tiled contrastive losses against the plain formula and open_clip's, side by side in one run.
 
-python -m benchmarks.speed info_nce [--quick]; the full run takes about 6 minutes on two cores and, for the peers at 32,768
+python -m benchmarks.speed info_nce [--quick]; the full run takes about 8 minutes on two cores and, for the peers at 32,768
 pairs, 17 GB of memory; where less is free, these peers are left out and the line says so. Forward and backward, width 128.
 Symmetric pairs from 1,024 to 32,768, where open_clip's `ClipLoss` computes the same, views of one batch and a queue. Goals from
 1,024 pairs on: not slower than a peer; for 16,384 symmetric pairs extra memory below an eighth of the similarity matrix and

@@ -1,6 +1,6 @@
 """Judging and grouping a million vectors: RankMe, the k-NN probe and clusters at 1,000,000 x 256, against peers, in one run.
 
-python -m benchmarks.speed million [--quick]; the full run takes about 15 minutes on two cores and needs 6 GB of memory.
+python -m benchmarks.speed million [--quick]; the full run takes about 12 minutes on two cores and needs 6 GB of memory.
 Unit vectors in 500 clusters that are the classes, a fifth of the labels drawn anew.
 
 * `effective_rank` against singular values in float32, as in `rankme`.

@@ -4,7 +4,7 @@ ResNet-18 on CIFAR-10, batch 256, equal heads and crops; lightly as its examples
 loader processes, and lightly with nolabel's precision and memory format; the authors' own code of SwAV and of PixPro, the
 latter with images enlarged to 128 pixels and batch 64, since its network ends in a map of 1/32 (lightly has no PixPro). BYOL
 is no system of nolabel's: it is written in `steps.py` out of the library's blocks. All take turns in one run, round after
-round, and ratios are taken within a round; a full run takes about two hours on two cores. NOLABEL_PEERS names the Python
+round, and ratios are taken within a round; a full run takes about an hour and a half on two cores. NOLABEL_PEERS names the Python
 of the peers' environment, NOLABEL_AUTHORS the folder of the authors' checkouts (see ``requirements.txt``) and NOLABEL_DATA the
 folder with ``cifar10.parquet``.
 
