@@ -1,6 +1,6 @@
 """Funnel search over prefixes of 512-wide vectors in `nolabel.search.Index` against whole-vector search, in one run.
 
-python -m benchmarks.speed funnel [--quick]; the full run takes about 5 minutes on two cores and 3 GB of disk.
+python -m benchmarks.speed funnel [--quick]; the full run takes about 6 minutes on two cores and 3 GB of disk.
 Goal on 200,000 x 512, ten neighbours by cosine, for single queries and for batches of 256: a prefix of 64 with a
 shortlist of 200 ranked by the whole vector has at least 4 times the throughput of comparing whole vectors exactly, and
 a mAP@10 (by class, in per cent) at most 0.5 below it.
@@ -13,7 +13,8 @@ finds does. `mAP@64` is the prefix alone.
 Arms: `exact` is `Index.search(exact=True)` on whole vectors; `lists` the index's own inverted lists on whole vectors,
 the honest rival that needs no prefix; `prefix` is ``dim=64, rescore=200`` through the inverted lists of the prefix,
 `prefix, exact` the same with every prefix compared; `funnel` goes 64 -> 128 -> 512 with shortlists 400, 100. NumPy
-brute force is a product with the whole matrix (one query: a vector, a batch: a matrix) and `argpartition`.
+brute force is a product with the whole matrix (one query: a vector, a batch: a matrix) and `argpartition`; `faiss` is its
+`IndexFlatIP` on the whole vectors.
 """
 
 import tempfile
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 
 from benchmarks.speed.harness import Line, Options, circumstances, line, spread
@@ -89,7 +91,7 @@ def timed(arms: dict[str, Callable], queries: np.ndarray, rounds: int, single: b
     for number in range(rounds):
         some = np.roll(queries, -BATCH * number, axis=0)[:BATCH]
         for arm, answer in arms.items():
-            slow = single and arm in ("exact", "brute")
+            slow = single and arm in ("exact", "brute", "faiss")
             times[arm].append(milliseconds(answer, some[:16] if slow else some, single))
     return times
 
@@ -116,7 +118,9 @@ def measure(n: int, rounds: int) -> dict[str, Any]:
             costs[arm] = found[0].multiply_adds
         alone = index.search(queries, K, dim=64, exact=True)
         scores["64 alone"] = 100 * mean_average_precision([hits.ids for hits in alone], relevant, k=K)
-        arms: dict[str, Callable] = {"brute": brute(X)}
+        flat = faiss.IndexFlatIP(DIM)
+        flat.add(X)
+        arms: dict[str, Callable] = {"brute": brute(X), "faiss": lambda q: flat.search(np.atleast_2d(q), K)}
         for arm, options in SEARCHES.items():
             arms[arm] = lambda q, options=options: index.search(q, K, **options)
         batch = timed(arms, queries, rounds, single=False)
@@ -133,12 +137,15 @@ def measure(n: int, rounds: int) -> dict[str, Any]:
 
 
 def _ratios(times: dict[str, list[float]]) -> dict[str, Any]:
-    """Throughput relative to exact search and to brute force, within each round."""
-    return {
-        "milliseconds": {arm: spread(values) for arm, values in times.items()},
-        "to_exact": {a: spread([e / t for e, t in zip(times["exact"], times[a])]) for a in times if a != "exact"},
-        "to_brute": {a: spread([b / t for b, t in zip(times["brute"], times[a])]) for a in times if a != "brute"},
-    }
+    """Throughput relative to exact search, to brute force and to faiss, within each round."""
+    found: dict[str, Any] = {"milliseconds": {arm: spread(values) for arm, values in times.items()}}
+    for rival in ("exact", "brute", "faiss"):
+        found[f"to_{rival}"] = {
+            arm: spread([theirs / own for theirs, own in zip(times[rival], times[arm])])
+            for arm in times
+            if arm != rival
+        }
+    return found
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -154,8 +161,10 @@ def lines(result: dict[str, Any]) -> list[Line]:
             ms = speed["milliseconds"][arm]["median"]
             what = f"`Index`, {result['rows']:,} x {DIM}, {said}, {arm}: {ms:.3f} ms a query"
             found.append(line(what, "exact search in the same index", speed["to_exact"][arm], goal=goal))
-        what = f"the same, {said}, prefix"
-        found.append(line(what, "NumPy brute force", speed["to_brute"]["prefix"]))
+        what = f"`Index`, {result['rows']:,} x {DIM}, {said}, prefix"
+        for rival, name in (("brute", "NumPy brute force"), ("faiss", "faiss flat on whole vectors")):
+            if f"to_{rival}" in speed:
+                found.append(line(what, name, speed[f"to_{rival}"]["prefix"], goal=1.0))
     exact = result["map"]["exact"]
     for arm, goal in (("prefix", 0.5), ("prefix, exact", None), ("funnel", None), ("lists", None), ("64 alone", None)):
         lost = exact - result["map"][arm]

@@ -8,13 +8,12 @@ of the ten nearest by real vectors: of the codes alone, and with a shortlist of 
 """
 
 import tempfile
-import time
 from typing import Any
 
 import faiss
 import numpy as np
 
-from benchmarks.speed.harness import Line, Options, circumstances, line, spread
+from benchmarks.speed.harness import Line, Options, circumstances, line, seconds, spread
 from nolabel.search import Index
 
 TITLE = "Binary codes"
@@ -32,12 +31,6 @@ def vectors_of(rows: int, seed: int) -> np.ndarray:
         size = part.stop - part.start
         X[part] = centres[rng.integers(0, CLUSTERS, size)] + rng.standard_normal((size, DIM), dtype=np.float32)
     return X / np.linalg.norm(X, axis=1, keepdims=True)
-
-
-def seconds(run: Any) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def by_numpy(X: np.ndarray, queries: np.ndarray) -> np.ndarray:
@@ -99,12 +92,12 @@ def lines(result: dict[str, Any]) -> list[Line]:
             )
         )
     recalls = [
-        Line(f"recall@{K} of the codes, {how}", "real vectors", value, value, value, unit="")
+        Line(f"recall@{K} of the codes, {how}, of real vectors'", "", value, value, value, unit="")
         for how, value in result["recall"].items()
     ]
     share = result["megabytes"]["vectors"] / result["megabytes"]["codes"]
     return [
         *made,
         *recalls,
-        Line("memory of real vectors", "codes", share, share, share),
+        Line(f"256 bits, {result['rows']:,} codes: memory", "real vectors", share, share, share),
     ]

@@ -1,16 +1,17 @@
-"""What the speed benchmarks share: a measured line and its goal, the peer's process, the circumstances, the files.
+"""What the speed benchmarks share: a measured line and its goal, time and memory, the circumstances, the files.
 
 A benchmark is a module with ``TITLE``, ``run(options) -> dict``, which measures, and ``lines(result) -> list[Line]``,
 which reads a result. `python -m benchmarks.speed` runs them and writes `docs/speed.md` from the committed results.
 """
 
 import json
+import multiprocessing
 import os
 import platform
 import statistics
-import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -31,7 +32,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Line:
-    """One measured thing: the median of the rounds, their least and greatest, and what it should reach."""
+    """One measured thing: the median of the rounds, their least and greatest, and what it should reach.
+
+    A line with a `peer` and the unit ``x`` is a ratio, and always the peer's time (or memory) over ours: above 1 is better.
+    """
 
     what: str
     peer: str
@@ -41,6 +45,10 @@ class Line:
     unit: str = "x"
     goal: float | None = None
     at_least: bool = True
+
+    @property
+    def is_ratio(self) -> bool:
+        return bool(self.peer) and self.unit == "x"
 
     @property
     def verdict(self) -> str:
@@ -64,22 +72,24 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
+def inverse(ratio: dict[str, float]) -> dict[str, float]:
+    """The spread of the other way round: of ours over the peer's, the peer's over ours."""
+    return {"median": 1 / ratio["median"], "min": 1 / ratio["max"], "max": 1 / ratio["min"]}
+
+
+def alike(value: float) -> dict[str, float]:
+    """The spread of a thing measured once."""
+    return spread([value])
+
+
+def times_less(theirs_mib: float, ours_mib: float) -> dict[str, float]:
+    """The ratio of two amounts of memory measured once; what is below a tenth of a MiB counts as that."""
+    return alike(max(theirs_mib, 0.1) / max(ours_mib, 0.1))
+
+
 def _number(value: float) -> str:
     """Three digits that count."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def table(title: str, result: dict[str, Any], lines: Sequence[Line]) -> str:
-    """A Markdown section."""
-    threads = result.get("threads", "default")
-    cores = f"{result['cores']} cores, " if "cores" in result else ""
-    head = ["what", "against", "median (least-greatest)", "goal", ""]
-    rows = [head, ["---"] * len(head), *(each.cells() for each in lines)]
-    text = [f"## {title}", "", *("| " + " | ".join(row) + " |" for row in rows), ""]
-    text += [result["note"], ""] if result.get("note") else []
-    load = f"{result['load_average']:.1f}"
-    packages = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
-    return "\n".join([*text, f"*{cores}threads: {threads}, load average at the start: {load}; {packages}.*", ""])
 
 
 def circumstances(*packages: str) -> dict[str, Any]:
@@ -113,6 +123,55 @@ def unfinished(name: str, **settings: Any) -> dict[str, Any] | None:
     return None if result.get("complete", True) or any(result.get(k) != v for k, v in settings.items()) else result
 
 
+def clocked(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds that it took, and what it gave."""
+    start = time.perf_counter()
+    found = work()
+    return time.perf_counter() - start, found
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    return clocked(work)[0]
+
+
+def _resident_mib(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
+
+
+def _work_in_child(connection: Any, prepare: Callable[..., Callable[[], Any]], given: tuple[Any, ...]) -> None:
+    work = prepare(*given)
+    Path("/proc/self/clear_refs").write_text("5")  # start a new peak
+    before = _resident_mib("VmRSS")
+    taken = seconds(work)
+    connection.send({"seconds": taken, "mib": _resident_mib("VmHWM") - before})
+
+
+def in_child(prepare: Callable[..., Callable[[], Any]], *given: Any) -> dict[str, float]:
+    """What a fresh process needs for a piece of work: ``seconds`` and ``mib``, the growth of its resident peak.
+
+    ``prepare(*given)``, a function of a module, loads libraries and makes inputs, which do not count, and returns the work.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    child = context.Process(target=_work_in_child, args=(there, prepare, given))
+    child.start()
+    there.close()  # so that the end of the child is seen
+    try:
+        measured: dict[str, float] = here.recv()
+    except EOFError:
+        raise RuntimeError(f"the process that measured {prepare.__name__}{given} ended: out of memory?") from None
+    finally:
+        child.join()
+    return measured
+
+
+def free_mib() -> float:
+    """Memory that a new process may take."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("MemAvailable"))
+
+
 @contextmanager
 def scratch() -> Iterator[Path]:
     """A folder that is gone afterwards, with nolabel's cache in it: nothing is found decoded, nothing stays."""
@@ -134,47 +193,3 @@ def write_photos(table: Any, folder: Path) -> None:
     for number, cell in enumerate(table["image"]):
         ending = "png" if cell["bytes"].startswith(b"\x89PNG") else "jpg"
         (folder / f"{number:06d}.{ending}").write_bytes(cell["bytes"])
-
-
-class Peer:
-    """lightly in an environment and process of its own; it works only while a request is answered."""
-
-    def __init__(self) -> None:
-        python = os.environ.get("NOLABEL_PEERS")
-        if not python or not Path(python).is_file():
-            raise SystemExit(
-                f"NOLABEL_PEERS must name the Python of an environment with lightly, got {python!r}: make one with "
-                "`python3 -m venv peers && peers/bin/pip install -r benchmarks/speed/requirements.txt` and set "
-                "NOLABEL_PEERS=peers/bin/python"
-            )
-        script = Path(__file__).with_name("lightly_peer.py")
-        self.process = subprocess.Popen(
-            [python, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-
-    def __enter__(self) -> "Peer":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """One request, one answer."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise RuntimeError(f"the peer ended while it worked on {request}; its error stands above")
-        found: dict[str, Any] = json.loads(answer)
-        return found
-
-    def best_workers(self, **request: Any) -> tuple[int, dict[str, float]]:
-        """The number of loader processes with which the peer is fastest here, and images a second with each."""
-        rates = {}
-        for workers in (0, 1, 2):
-            slot = self.ask(do="time", workers=workers, **request)
-            rates[str(workers)] = slot["images"] / slot["seconds"]
-        return int(max(rates, key=lambda workers: rates[workers])), rates

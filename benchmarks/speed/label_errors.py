@@ -11,7 +11,6 @@ Seconds are those of finding: the folds belong to cleanlab and `detect_noise` al
 Goals: `detect_noise` on losses takes no longer than cleanlab; LSA ranks at least as well.
 """
 
-import time
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -24,19 +23,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.claims.lsa import Crawl, crawl, learned
-from benchmarks.speed.harness import Line, Options, circumstances, line, spread
+from benchmarks.speed.harness import Line, Options, circumstances, clocked, inverse, line, seconds, spread
 from nolabel.clean import LSAClassifier, detect_noise
 from nolabel.training import Training
 
 TITLE = "Label errors"
 SEED, ROUNDS = 11, 5  # a seed that no claim has
 SCORES = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
-
-
-def timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    begun = time.perf_counter()
-    found = work()
-    return found, time.perf_counter() - begun
 
 
 def peak_mib(work: Callable[[], Any]) -> float:
@@ -73,19 +66,19 @@ def measure(data: Crawl, representation: Any, epochs: int) -> dict[str, Any]:
     features = representation.transform(data.images)
     early = representation.transform(data.images, layer="stage2")
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, C=0.01))
-    probabilities, folds = timed(lambda: cross_val_predict(model, features, data.given, cv=5, method="predict_proba"))
+    folds, probabilities = clocked(lambda: cross_val_predict(model, features, data.given, cv=5, method="predict_proba"))
     losses = -np.log(probabilities[np.arange(len(wrong)), data.given].clip(1e-12))
-    (length, rankings), _ = timed(lambda: cleanlab(data.given, probabilities))  # the first time imports it
+    _, (length, rankings) = clocked(lambda: cleanlab(data.given, probabilities))  # the first time imports it
     best = max(SCORES, key=lambda name: roc_auc_score(wrong, rankings[name]))
     peer, ours, linear = [], [], []
     for _ in range(ROUNDS):
-        peer.append(timed(lambda: cleanlab(data.given, probabilities))[1])
-        ours.append(timed(lambda: detect_noise(losses))[1])
-        linear.append(timed(lambda: detect_noise(losses, early))[1])
+        peer.append(seconds(lambda: cleanlab(data.given, probabilities)))
+        ours.append(seconds(lambda: detect_noise(losses)))
+        linear.append(seconds(lambda: detect_noise(losses, early)))
     lsa = LSAClassifier(
         representation=representation, training=Training(epochs, lr=0.05, batch_size=128, random_state=SEED)
     )
-    _, training = timed(lambda: lsa.fit(data.images, data.given))
+    training = seconds(lambda: lsa.fit(data.images, data.given))
     by_losses, by_features = detect_noise(losses), detect_noise(losses, early)
     arms = {
         f"cleanlab, {best}": rankings[best],
@@ -157,8 +150,8 @@ def lines(result: dict[str, Any]) -> list[Line]:
                 found.append(Line(what, f"{peer}: {against:.3f}", *[value] * 3, unit="", goal=goal))
         for kind, ratio in case["ratio"].items():
             what = f"{data}: time of detect_noise, {kind}, without the folds"
-            limit = {"goal": 1.0, "at_least": False} if kind == "losses" else {}
-            found.append(line(what, f"cleanlab: {case['peer_seconds']['median']:.2f} s", ratio, **limit))
+            goal = 1.0 if kind == "losses" else None
+            found.append(line(what, f"cleanlab: {case['peer_seconds']['median']:.2f} s", inverse(ratio), goal=goal))
             what = f"{data}: memory of detect_noise, {kind}"
             found.append(
                 Line(what, f"cleanlab: {case['peer_peak_mib']:.0f} MiB", *[case["peak_mib"][kind]] * 3, unit="MiB")

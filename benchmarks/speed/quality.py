@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.speed import harness
-from benchmarks.speed.harness import Line, Options, Peer, circumstances, scratch, write_photos
+from benchmarks.speed.harness import Line, Options, circumstances, scratch, write_photos
+from benchmarks.speed.peer import Peer
 from nolabel.assess import knn_accuracy
 from nolabel.data import load, open_images
 from nolabel.learn import SimCLR, SwAV
@@ -43,7 +44,7 @@ def peers(
     request = {"method": "simclr", "stem": "large", "equal": PEERS[name], "photos": str(folder / "train")}
     request["batch_size"] = 256
     files = {str(folder / part): str(folder / f"{part}.npy") for part in ("train", "test")}
-    with Peer() as peer:
+    with Peer("lightly_peer") as peer:
         workers, _ = peer.best_workers(**request, **slot)
         done = peer.ask(do="train", workers=workers, minutes=minutes, encode=files, seed=0, **request)
     done = {"steps": done["steps"], "seconds": round(done["seconds"], 1), "loaders": workers}

@@ -4,14 +4,12 @@ python -m benchmarks.speed rankme [--quick]; the full run takes about a minute o
 Goals for 100,000 x 512 float32: at least 5 times faster, the same value to 1e-4.
 """
 
-import multiprocessing
 import statistics
-import time
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.speed.harness import Line, Options, circumstances, line, spread
+from benchmarks.speed.harness import Line, Options, circumstances, in_child, line, seconds, spread, times_less
 from nolabel.ops import effective_rank
 
 TITLE = "RankMe"
@@ -35,39 +33,17 @@ def embeddings(spectrum: str, n: int, d: int) -> np.ndarray:
     return (rng.standard_normal((n, d), dtype=np.float32) * scale) @ rotation + np.float32(0.01)
 
 
-def seconds(function, z: np.ndarray) -> float:
-    start = time.perf_counter()
-    function(z)
-    return time.perf_counter() - start
-
-
-def resident_mib(field: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
-
-
-def _peak_in_child(connection, arm: int, n: int, d: int) -> None:
-    ARMS[arm](np.eye(64, dtype=np.float32))  # libraries and thread pools come before the count
+def prepared(arm: int, n: int, d: int) -> Callable[[], float]:
+    """One evaluation, libraries and thread pools awake."""
+    ARMS[arm](np.eye(64, dtype=np.float32))
     z = embeddings("flat", n, d)
-    Path("/proc/self/clear_refs").write_text("5")  # start a new peak
-    before = resident_mib("VmRSS")
-    ARMS[arm](z)
-    connection.send(resident_mib("VmHWM") - before)
-
-
-def peak_mib(arm: int, n: int, d: int) -> float:
-    """Growth of the resident peak of a fresh process by one evaluation."""
-    here, there = multiprocessing.get_context("spawn").Pipe()
-    child = multiprocessing.get_context("spawn").Process(target=_peak_in_child, args=(there, arm, n, d))
-    child.start()
-    child.join()
-    return here.recv()
+    return lambda: ARMS[arm](z)
 
 
 def measure(spectrum: str, n: int, d: int, rounds: int) -> dict:
     z = embeddings(spectrum, n, d)
     values = [arm(z) for arm in ARMS]
-    pairs = [(seconds(plain, z), seconds(effective_rank, z)) for _ in range(rounds)]
+    pairs = [tuple(seconds(lambda arm=arm: arm(z)) for arm in ARMS) for _ in range(rounds)]
     ratios = [p / o for p, o in pairs]
     return {
         "spectrum": spectrum,
@@ -88,7 +64,7 @@ def run(options: Options) -> dict:
     found = circumstances("numpy")
     rows = [measure("flat", n, d, 3 if options.quick else 5)]
     rows += [measure(spectrum, n, d, 1) for spectrum in ("power law", "exponential")]
-    plain, ours = (peak_mib(arm, n, d) for arm in (0, 1))
+    plain, ours = (in_child(prepared, arm, n, d)["mib"] for arm in (0, 1))
     return {"name": "rankme", **found, "plain_peak_mib": plain, "peak_mib": ours, "rows": rows}
 
 
@@ -100,5 +76,6 @@ def lines(result: dict) -> list[Line]:
         found.append(line(case, "singular values in float32", row["times_faster"], goal=goal))
         difference = abs(row["difference"])
         found.append(Line("difference of the value", "", *[difference] * 3, unit="", goal=1e-4, at_least=False))
-    against = f"plain: {result['plain_peak_mib']:.0f} MiB"
-    return [*found, Line("extra memory", against, *[result["peak_mib"]] * 3, unit="MiB")]
+    memory = times_less(result["plain_peak_mib"], result["peak_mib"])
+    what = f"RankMe: {result['peak_mib']:.0f} MiB of extra memory"
+    return [*found, line(what, f"singular values in float32, {result['plain_peak_mib']:.0f} MiB", memory)]

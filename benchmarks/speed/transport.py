@@ -7,35 +7,18 @@ file too; the arms alternate. Goals for 2,000 x 500: not slower, the same plan t
 """
 
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.speed.harness import Line, Options, Peer, circumstances, line, scratch, spread
+from benchmarks.speed.harness import Line, Options, circumstances, line, scratch, spread
+from benchmarks.speed.peer import Peer
 
 TITLE = "Optimal transport"
 EPSILONS = (0.05, 0.01, 0.002)
-
-
-class PotPeer(Peer):
-    """POT in an environment and process of its own."""
-
-    def __init__(self) -> None:
-        python = os.environ.get("NOLABEL_PEERS")
-        if not python or not Path(python).is_file():
-            raise SystemExit(
-                f"NOLABEL_PEERS must name the Python of an environment with POT, got {python!r}: see "
-                "benchmarks/speed/requirements.txt"
-            )
-        self.process = subprocess.Popen(
-            [python, "-m", "benchmarks.speed.transport"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            bufsize=1, cwd=Path(__file__).parents[2],
-        )  # fmt: skip
 
 
 def answer_requests() -> None:
@@ -98,7 +81,7 @@ def run(options: Options) -> dict:
     (n, m), iterations, rounds = ((200, 50), 20, 2) if options.quick else ((2000, 500), 50, 3)
     found = circumstances("torch", "numpy")
     cost = costs(n, m)
-    with scratch() as folder, PotPeer() as peer:
+    with scratch() as folder, Peer("transport") as peer:
         rows = [
             measure(peer, folder, cost.astype(dtype), epsilon, iterations, rounds)
             for dtype in ("float32", "float64")
