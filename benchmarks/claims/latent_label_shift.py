@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
 from benchmarks.claims.engine import Claim, Gate, Measures
+from benchmarks.claims.probes import grey
 from nolabel.assess import clustering_accuracy
 from nolabel.cluster import LatentLabelShift
 from nolabel.data import load
@@ -117,7 +118,7 @@ def run(seed: int) -> Measures:
     images, labels = [], []
     for part in ("train", "test"):
         table = load("mnist", split=part)
-        images.append(_pixels(table))
+        images.append(grey(table))
         labels.append(np.asarray(table["label"]))
     digits, halves = np.arange(10), np.arange(10) // 2
     ways = {
@@ -131,15 +132,6 @@ def run(seed: int) -> Measures:
         for arm, values in setting(seed, domains, alpha, condition, groups, images, labels).items():
             measures[f"{way}: {arm}"] = values
     return measures
-
-
-def _pixels(table: Any) -> np.ndarray:
-    """uint8 (n, 28, 28)."""
-    from nolabel.data import open_images
-
-    opened = open_images(table)
-    pixels: np.ndarray = opened.images(np.arange(len(opened)))
-    return pixels[..., 0]
 
 
 def accuracy(values: Measures, way: str, arm: str) -> float:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from nolabel.assess import knn_accuracy, ridge_probe
-from nolabel.data import load
+from nolabel.data import load, open_images
 from nolabel.learn import Untrained
 from nolabel.training import Training
 
@@ -14,6 +14,13 @@ def split(name: str, part: str, **filters: Any) -> tuple[Any, np.ndarray]:
     """Images and labels of one part of a known set. The labels audit; nothing learns from them."""
     table = load(name, split=part, **filters)
     return table.select_columns(["image"]), np.asarray(table["label"])
+
+
+def grey(table: Any) -> np.ndarray:
+    """Grey images of one size as pixels: uint8 (n, h, w)."""
+    opened = open_images(table)
+    pixels: np.ndarray = opened.images(np.arange(len(opened)))
+    return pixels[..., 0]
 
 
 def judged(train: np.ndarray, labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray) -> dict[str, float]:

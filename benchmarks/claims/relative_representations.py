@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from benchmarks.claims.engine import Claim, Gate, Measures
-from benchmarks.claims.probes import split
+from benchmarks.claims.probes import grey, split
 from nolabel.assess import compare_spaces
 from nolabel.data import load
 from nolabel.encoders.relative import RelativeProjection
@@ -65,8 +65,8 @@ def stitched(encoder: Network, head: Network, x: Tensor, anchors: Tensor, order:
 def pixels(part: str, rows: int, seed: int) -> tuple[Tensor, Tensor]:
     images, labels = split("mnist", part)
     chosen = np.random.default_rng([seed, len(part)]).permutation(len(images))[:rows]
-    x = torch.from_numpy(np.asarray(images)[chosen].reshape(rows, -1)).float() / 255
-    return x, torch.from_numpy(np.asarray(labels)[chosen]).long()
+    x = torch.from_numpy(grey(images.select(chosen)).reshape(rows, -1)).float() / 255
+    return x, torch.from_numpy(labels[chosen]).long()
 
 
 def digits(seed: int) -> Measures:
