@@ -128,9 +128,9 @@ def table(result: dict[str, Any]) -> str:
         f"*{result['paper']}* · data: {result['data']} · metric: {result['metric']} · {result['seconds']:.0f} s",
         "",
     ]
-    lines += ["| arm | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    lines += ["| arm | " + " | ".join(map(_in_cell, names)) + " |", "|---|" + "---|" * len(names)]
     for arm, measures in result["arms"].items():
-        lines.append(f"| {arm} | " + " | ".join(_cell(measures.get(name)) for name in names) + " |")
+        lines.append(f"| {_in_cell(arm)} | " + " | ".join(_cell(measures.get(name)) for name in names) + " |")
     lines += ["", "| what has to hold | at least | measured | |", "|---|---|---|---|"]
     for gate in result["gates"]:
         lines.append(_gate_line(gate, "holds" if gate["holds"] else "**falls short**"))
@@ -141,7 +141,12 @@ def table(result: dict[str, Any]) -> str:
 
 def _gate_line(gate: dict[str, Any], verdict: str) -> str:
     half = "" if gate["interval95"] is None else f" ± {gate['interval95']:.2f}"
-    return f"| {gate['text']} | {gate['margin']:g} | {gate['mean']:.2f}{half} | {verdict} |"
+    return f"| {_in_cell(gate['text'])} | {gate['margin']:g} | {gate['mean']:.2f}{half} | {verdict} |"
+
+
+def _in_cell(text: str) -> str:
+    """A text that holds bars, as a cell of a table takes it."""
+    return text.replace("|", "\\|")
 
 
 def _cell(values: list[float] | None) -> str:
