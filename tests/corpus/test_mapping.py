@@ -1,6 +1,7 @@
 """A corpus made of another: every row once, whatever happens on the way."""
 
 import json
+import sys
 
 import duckdb
 import fsspec
@@ -168,8 +169,13 @@ def test_what_else_is_refused(tmp_path):
 
     with pytest.raises(ValueError, match="was made with times 2, not 3"):
         map_corpus(corpus, Tripled(), Output(str(tmp_path / "out")))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match="holds something else"):
-        map_corpus(corpus, Doubled(), Output(str(tmp_path / "in")))
+        map_corpus(corpus, Doubled(), Output(str(tmp_path / "other")))
+    for inside in ("in", "in/vectors"):
+        with pytest.raises(ValueError, match="would become a part"):
+            map_corpus(corpus, Doubled(), Output(str(tmp_path / inside)))
     with pytest.raises(ValueError, match="format must be one of parquet, lance, webdataset, got 'csv'"):
         Output("x", "csv")
     pq.write_table(pa.table({"number": [2], "blob": [b"x"], "more": ["x"]}), tmp_path / "in" / "part-1.parquet")
@@ -221,6 +227,15 @@ def test_engines_are_named():
     attempts = list(each(["1", "x"], float))
     assert attempts[0].value == 1.0
     assert "could not convert" in attempts[1].error
+
+
+def test_what_is_not_installed_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "lance", None)
+    with pytest.raises(ImportError, match=r"needs Ray: pip install 'nolabel\[corpus\]'"):
+        list(each([1], float, engine="ray"))
+    with pytest.raises(ImportError, match=r"need pylance: pip install 'nolabel\[corpus\]'"):
+        Output(str(tmp_path / "x.lance"), "lance")
 
 
 def test_who_else_reads_the_lance_data_set(tmp_path):

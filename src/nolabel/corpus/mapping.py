@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.types as kinds
 
 from nolabel.corpus.engine import each
+from nolabel.corpus.places import place
 from nolabel.corpus.shards import Corpus, Shard, count_rows, pieces
 from nolabel.corpus.writing import Output, schema_of
 from nolabel.data.sources import Skipped
@@ -73,6 +74,8 @@ def map_corpus(
         for url in (corpus.url, out.url):
             if url.startswith("memory:"):
                 raise ValueError(f"{url} lies in the memory of one process, where Ray's workers cannot see it")
+    if f"{place(out.url)[1]}/".startswith(f"{place(corpus.url)[1]}/"):
+        raise ValueError(f"{out.url} lies in {corpus.url}, of which it would become a part: choose another place")
     out.begin({"format": out.format, **function.job})
     done = out.reports()
     _require_same(corpus, done, out)

@@ -47,6 +47,7 @@ class Output:
                 f"a Lance data set, and nothing else, has a name that ends in .lance: got {self.url} for {self.format}"
             )
         if self.format == "lance":
+            lance()  # better missing now than in a worker
             lance_url(*place(self.url), self.url)
 
     def begin(self, job: dict[str, Any]) -> None:
@@ -123,8 +124,10 @@ class Output:
                 raise
 
         reader = pa.RecordBatchReader.from_batches(schema, batches())
+        files, path = place(self.url)
+        mode = "overwrite" if files.exists(f"{path}/_versions") else "create"  # neither commits anything
         try:
-            written = write_fragments(reader, lance_url(*place(self.url), self.url), schema=schema, mode="overwrite")
+            written = write_fragments(reader, lance_url(files, path, self.url), schema=schema, mode=mode)
         except Exception:
             if raised:  # as it was before Lance wrapped it
                 raise raised[0] from None
