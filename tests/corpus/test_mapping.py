@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nolabel.corpus import Made, each, map_corpus, open_corpus
-from nolabel.corpus.shards import pieces
+from nolabel.corpus.reading import pieces
 from nolabel.corpus.writing import Output
 from nolabel.data.sources import Skipped
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nolabel.corpus import is_corpus, open_corpus, shards
+from nolabel.corpus import is_corpus, open_corpus, reading
 from nolabel.corpus.places import inside, on_disk, place, placed
-from nolabel.corpus.shards import count_rows, pieces
+from nolabel.corpus.reading import count_rows, pieces
 
 
 def numbers(*values):
@@ -119,7 +119,7 @@ def test_names_that_leave_the_folder(name, tmp_path):
 
 
 def test_pieces_are_of_bounded_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "BYTES", 10_000)
+    monkeypatch.setattr(reading, "BYTES", 10_000)
     cells = [np.random.default_rng(row).bytes(1000) for row in range(100)]
     pq.write_table(pa.table({"image": cells}), tmp_path / "a.parquet", row_group_size=30)
     lance.write_dataset(pa.table({"image": cells}), str(tmp_path / "a.lance"))

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from nolabel.corpus import open_corpus, webdataset
-from nolabel.corpus.shards import count_rows, pieces
+from nolabel.corpus.reading import count_rows, pieces
 
 
 def picture(value):

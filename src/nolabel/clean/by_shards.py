@@ -19,8 +19,8 @@ import pyarrow as pa
 from nolabel.clean.detection import small_loss
 from nolabel.clean.suspects import SURE
 from nolabel.corpus import Corpus, Shard, each, summarise
+from nolabel.corpus.reading import pieces
 from nolabel.corpus.scores import matrix
-from nolabel.corpus.shards import pieces
 
 SAMPLE = 20_000
 #: Rows of a class that a half of the sample has to hold for the class to be judged.

@@ -28,7 +28,7 @@ def cleaned(
     from nolabel.cli.clean import REPORT, SUSPECTS, TABLE, _replace
     from nolabel.cli.embed_corpus import embedded
     from nolabel.corpus import open_corpus
-    from nolabel.corpus.shards import pieces
+    from nolabel.corpus.reading import pieces
     from nolabel.training.estimator import write_text
 
     corpus = open_corpus(source)

@@ -20,7 +20,7 @@ def embedded(
     from nolabel.cli.corpora import bar
     from nolabel.corpus import Embedding, map_corpus, open_corpus
     from nolabel.corpus.places import place
-    from nolabel.corpus.shards import pieces
+    from nolabel.corpus.reading import pieces
     from nolabel.corpus.writing import SKIPPED, Output
 
     out = out or f"{Path(source.rstrip('/')).stem.rstrip('*?[') or 'corpus'}.vectors"

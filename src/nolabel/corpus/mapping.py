@@ -12,7 +12,8 @@ import pyarrow.types as kinds
 
 from nolabel.corpus.engine import each
 from nolabel.corpus.places import place
-from nolabel.corpus.shards import Corpus, Shard, count_rows, pieces
+from nolabel.corpus.reading import count_rows, pieces
+from nolabel.corpus.shards import Corpus, Shard
 from nolabel.corpus.writing import Output, schema_of
 from nolabel.data.sources import Skipped
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 from nolabel.assess.inputs import as_embeddings
 from nolabel.assess.moments import Moments
 from nolabel.corpus.engine import Attempt, each
-from nolabel.corpus.shards import Corpus, Shard, count_rows, pieces
+from nolabel.corpus.reading import count_rows, pieces
+from nolabel.corpus.shards import Corpus, Shard
 
 
 @dataclass(frozen=True)
