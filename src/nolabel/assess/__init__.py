@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "health": ["HealthReport", "health"],
         "lidar": ["lidar"],
         "membership": ["MembershipReport", "loss_auc", "membership_inference"],
+        "moments": ["Moments"],
         "neighbours": ["SelfConsistency", "knn_accuracy", "neighbour_overlap", "self_consistency"],
         "probe": ["linear_probe", "ridge_probe"],
         "rank": ["AlphaReQ", "SampleSizeWarning", "alpha_req", "numerical_rank", "participation_ratio", "rankme"],

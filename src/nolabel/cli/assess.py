@@ -8,31 +8,48 @@ from typing import Any
 
 import typer
 
+from nolabel.cli.corpora import ADDRESS, CORPUS, ENGINE, by_shards
+
 ANCHORS = 300
+#: Rows of a corpus that are drawn for what cannot be summed over its shards.
+SAMPLE = 20_000
 
 
 def command(
-    vectors: Path = typer.Argument(..., help="Run folder, or a file of vectors (.npy, .parquet with a column vector)."),
+    vectors: str = typer.Argument(
+        ..., help=f"Run folder; a file of vectors (.npy, .parquet with a column vector); or {CORPUS}, of vectors."
+    ),
     labels: str | None = typer.Option(None, help="Column of labels to audit with; learning never uses it."),
     against: Path | None = typer.Option(
         None, "--against", help="Another run folder: whether it tells the items that both have apart in the same way."
     ),
+    engine: str = ENGINE,
+    address: str | None = ADDRESS,
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Judge vectors without labels: rank, spread, uniformity, cluster stability; with --labels also k-NN, probe, clusters."""
+    """Judge vectors without labels: rank, spread, uniformity, cluster stability; with --labels also k-NN, probe, clusters.
+
+    Of a corpus of shards, rank and spread are of all rows; the rest, and what labels say, of 20,000 drawn by a fixed seed.
+    """
     from nolabel.cli.output import answer, pairs
 
-    z, columns, health = _vectors(vectors)
+    moments = None
+    if by_shards(vectors, engine, address):
+        if against is not None:
+            raise ValueError(f"--against compares two run folders, and {vectors} is none")
+        z, columns, health, moments = _summed(vectors, labels, engine, address)
+    else:
+        z, columns, health = _vectors(Path(vectors))
     if labels is not None and labels not in columns:
         raise ValueError(f"--labels: no column {labels!r} in {vectors}; there are {', '.join(columns) or 'none'}")
-    scores = _label_free(z) | health
+    scores = _label_free(z, moments) | health
     tables = [pairs("Without labels", scores)]
     if labels is not None:
         audit = _audit(z, columns[labels])
         tables.append(pairs(f"Against the column {labels!r}", audit))
         scores |= {"audit": audit}
     if against is not None:
-        compared = _compared(vectors, against)
+        compared = _compared(Path(vectors), against)
         tables.append(pairs(f"Compared with {against}", compared))
         scores |= {"against": compared}
     answer(scores, as_json, *tables)
@@ -63,7 +80,21 @@ def _vectors(path: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     return z, {name: table[name] for name in table.column_names if name != "vector"}, {}
 
 
-def _label_free(z: Any) -> dict[str, Any]:
+def _summed(
+    source: str, labels: str | None, engine: str, address: str | None
+) -> tuple[Any, dict[str, Any], dict[str, Any], Any]:
+    """Sampled vectors of a corpus and their labels, how many they are, and the moments of all its rows."""
+    from nolabel.corpus import open_corpus, summarise
+
+    columns = () if labels is None else (labels,)
+    found = summarise(open_corpus(source), sample=SAMPLE, columns=columns, engine=engine, address=address)
+    if found.moments.rows == len(found.sample):
+        return found.sample, found.columns, {}, None
+    return found.sample, found.columns, {"rows drawn": len(found.sample)}, found.moments
+
+
+def _label_free(z: Any, moments: Any = None) -> dict[str, Any]:
+    """The scores of vectors; of more than these, rank and spread by the moments of all."""
     from nolabel.assess import alpha_req, cluster_stability, rankme, spread, uniformity
 
     def where_it_fits(name: str, measure: Callable[[], float]) -> float:
@@ -73,14 +104,17 @@ def _label_free(z: Any) -> dict[str, Any]:
             warnings.warn(f"{name} left out: {error}", stacklevel=2)
             return math.nan
 
+    def all_rows() -> Any:
+        return z if moments is None else iter([moments.alike()])
+
     return {
-        "rows": len(z),
+        "rows": len(z) if moments is None else moments.rows,
         "width": z.shape[1],
-        "RankMe": rankme(z),
-        "RankMe, centred": rankme(z, center=True),
-        "alpha-ReQ": where_it_fits("alpha-ReQ", lambda: alpha_req(z).alpha),
+        "RankMe": rankme(all_rows()),
+        "RankMe, centred": rankme(all_rows(), center=True),
+        "alpha-ReQ": where_it_fits("alpha-ReQ", lambda: alpha_req(all_rows()).alpha),
         "uniformity": uniformity(z),
-        "spread, least": float(spread(z).min()),
+        "spread, least": float((spread(z) if moments is None else moments.spread()).min()),
         "cluster stability": where_it_fits("cluster stability", lambda: cluster_stability(z)),
     }
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import typer
 
+from nolabel.cli.corpora import ADDRESS, CORPUS, ENGINE, by_shards
+
 SUSPECTS, TABLE, REPORT, PRETRAINED = "suspects.csv", "suspects.parquet", "report.json", "pretrained"
 PICTURES = {"wrong label": "wrong_labels.png", "stranger": "strangers.png"}
 FIELDS = ("given", "suggested", "kind", "loss", "loss_probability", "linear_probability", "confidence")
@@ -18,7 +20,7 @@ FIELDS = ("given", "suggested", "kind", "loss", "loss_probability", "linear_prob
 STEPS, EPOCHS = 350, 20
 #: Up to so many images a batch has 32 of them, for there to be enough steps; the rate goes with it.
 FEW, BATCH = 4000, 32
-TILE = 96
+TILE, SHOWN = 96, 40
 #: Columns by which a file of labels names an image.
 NAMES = ("path", "image", "name")
 
@@ -28,7 +30,8 @@ last_run: Path | None = None
 
 def command(
     source: str = typer.Argument(
-        ..., help="Folder of images, a sub-folder a class; a table with a column of labels; a known set."
+        ...,
+        help=f"Folder of images, a sub-folder a class; a table with a column of labels; a known set; or {CORPUS}.",
     ),
     label: str | None = typer.Option(None, "--label", help="Column of labels. Default: label, or the sub-folder."),
     labels: Path | None = typer.Option(
@@ -45,20 +48,36 @@ def command(
     pretrain_epochs: int | None = typer.Option(
         None, help=f"Passes of SimCLR before; {EPOCHS}, and at least {STEPS} steps, by default."
     ),
-    show: int = typer.Option(40, help="Most suspicious images of each kind in the pictures."),
+    show: int | None = typer.Option(
+        None, help=f"Most suspicious images of each kind in the pictures; {SHOWN} by default."
+    ),
     setting: list[str] = typer.Option(
         [], "--set", help="A parameter of the classifier, such as co_training=True or detectors=('loss',)."
     ),
     seed: int = typer.Option(0, "--seed", help="Seed of weights, batches and views."),
     resume: bool = typer.Option(False, help="Go on with the unfinished run in the folder."),
+    engine: str = ENGINE,
+    address: str | None = ADDRESS,
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Find images whose label is wrong or that belong to no class, the most suspicious first; the images stay as they are."""
+    """Find images whose label is wrong or that belong to no class, the most suspicious first; the images stay as they are.
+
+    Of a corpus of shards the vectors are taken, or made by --run, and two linear classifiers that learn from a sample judge
+    all labels; no network is trained.
+    """
     from nolabel.cli.output import answer, grid
     from nolabel.cli.run import complete, open_table, read_columns
     from nolabel.training.estimator import write_text
 
     folder = out or Path("runs") / f"{Path(source.rstrip('/')).stem or 'data'}-clean"
+    if by_shards(source, engine, address):
+        others = {
+            "--labels": labels, "--encoder": encoder, "--size": image_size, "--epochs": epochs, "--show": show,
+            "--pretrain-epochs": pretrain_epochs, "--set": setting or None, "--resume": resume or None,
+        }  # fmt: skip
+        _clean_corpus(source, label, run, folder, read_columns(column), seed, engine, address, others, as_json)
+        return
+    show = SHOWN if show is None else show
     begun = any((place / "config.json").exists() for place in (folder, folder / PRETRAINED))
     if (folder / REPORT).exists() or (begun and not resume):
         kind = "a finished" if (folder / "config.json").exists() else "an unfinished"
@@ -120,6 +139,33 @@ def command(
         *([grid("The most suspicious", head, cells)] if cells else []),
         lines=summary["next"],
     )
+
+
+def _clean_corpus(
+    source: str,
+    label: str | None,
+    run: Path | None,
+    folder: Path,
+    columns: dict[str, str] | None,
+    seed: int,
+    engine: str,
+    address: str | None,
+    others: dict[str, Any],
+    as_json: bool,
+) -> None:
+    from nolabel.cli.clean_corpus import cleaned
+    from nolabel.cli.output import answer, grid, pairs
+
+    if stray := [option for option, value in others.items() if value is not None]:
+        raise ValueError(
+            f"{stray[0]} is of a network that learns from images; a corpus is judged by vectors: leave it out"
+        )
+    if (folder / REPORT).exists():
+        raise ValueError(f"{folder} holds a finished run: choose another folder or delete it")
+    summary, suspects = cleaned(source, label or "label", run, folder, columns, seed, engine, address)
+    rows = [list(row.values()) for row in suspects.slice(0, 10).to_pylist()]
+    tables = [grid("The most suspicious", suspects.column_names, rows)] if rows else []
+    answer(summary, as_json, pairs(None, summary), *tables)
 
 
 def warn_of_classes(classes: Sequence[dict[str, Any]]) -> None:

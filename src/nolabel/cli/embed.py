@@ -5,23 +5,36 @@ from typing import Any
 
 import typer
 
+from nolabel.cli.corpora import ADDRESS, CORPUS, ENGINE, by_shards
+
+REPRESENTATION = "representation"
+
 
 def command(
     run: Path = typer.Argument(..., help="Run folder of `nolabel learn`."),
-    source: str = typer.Argument(..., help="Folder, file or name of a known set."),
-    out: Path | None = typer.Option(
-        None, "--out", "-o", help="File to write, .parquet or .npy; NAME.parquet by default."
+    source: str = typer.Argument(..., help=f"Folder, file or name of a known set; or {CORPUS}."),
+    out: str | None = typer.Option(
+        None,
+        "--out",
+        "-o",
+        help="File to write, .parquet or .npy. Of a corpus: folder, .lance or URL. NAME.vectors... by default.",
     ),
-    layer: str = typer.Option("representation", help="representation, embedding, or a stage such as stage3."),
+    layer: str = typer.Option(REPRESENTATION, help="representation, embedding, or a stage such as stage3."),
     add: bool = typer.Option(
         False, "--add", help="Add the items to the run's index too, where `search` and `explore` find them."
     ),
     column: list[str] = typer.Option([], "--column", help="Name of a column if it differs, such as image=photo."),
+    engine: str = ENGINE,
+    address: str | None = ADDRESS,
+    format: str | None = typer.Option(
+        None, "--format", help="Shards to write of a corpus: parquet, webdataset, or lance where --out ends in .lance."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Write a vector for every item: Parquet with the columns path, row and vector, or a NumPy array.
 
-    With --add they come into the run's index as well; the encoder stays as it is.
+    With --add they come into the run's index as well; the encoder stays as it is. A corpus of shards is embedded shard by
+    shard, into shards with the columns id, those it has, and vector; the same command again goes on where it stopped.
     """
     import os
 
@@ -33,31 +46,42 @@ def command(
     from nolabel.search.files import when_free
     from nolabel.training import load
 
+    if by_shards(source, engine, address):
+        from nolabel.cli.embed_corpus import embedded
+
+        if add:
+            raise ValueError("--add is for items that fit into memory; a corpus has a data set of its own")
+        stage = None if layer == REPRESENTATION else layer
+        summary = embedded(run, source, out, format, stage, read_columns(column), engine, address)
+        answer(summary, as_json, pairs(None, summary))
+        return
+    if format is not None:
+        raise ValueError(f"--format is of the shards of a corpus: {CORPUS}; {source} is none")
     learner = load(run)
-    out = out or Path(f"{Path(source.rstrip('/')).stem}.vectors.parquet")
-    if out.suffix not in (".parquet", ".npy"):
-        raise ValueError(f"--out must end in .parquet or .npy, got {out}")
+    target = Path(out or f"{Path(source.rstrip('/')).stem}.vectors.parquet")
+    if target.suffix not in (".parquet", ".npy"):
+        raise ValueError(f"--out must end in .parquet or .npy, got {target}")
     table = open_table(source, read_columns(column))
     if add and hasattr(table, "graph"):
         raise ValueError("--add is for items one by one; the nodes of a graph are embedded together")
     index = _index(run) if add else None
     opened = learner.open_one(table, None)
     contents = contents_of(opened, table)
-    chosen = {} if layer == "representation" else {"layer": layer}
+    chosen = {} if layer == REPRESENTATION else {"layer": layer}
     if chosen and contents.noun != "images":
         raise ValueError(f"--layer is for encoders of images; {type(learner).__name__} has representation alone")
     vectors = learner.transform_source(opened, **chosen)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.stem}.partial{out.suffix}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.stem}.partial{target.suffix}")
     try:
-        if out.suffix == ".npy":
+        if target.suffix == ".npy":
             np.save(partial, vectors, allow_pickle=False)
         else:
             _write_parquet(partial, vectors, table, contents.rows)
-        os.replace(partial, out)
+        os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
-    summary = {"file": str(out), "rows": len(vectors), "width": vectors.shape[1], "skipped": len(contents.skipped)}
+    summary = {"file": str(target), "rows": len(vectors), "width": vectors.shape[1], "skipped": len(contents.skipped)}
     if index is not None:
         searched = searched_rows(learner, table, opened)
         pieces = index_rows(searched, table, contents, learned=False)

@@ -24,6 +24,7 @@ def open_table(source: str, columns: dict[str, str] | None) -> Any:
     """A table from a path or the name of a known set."""
     from nolabel.cli.graphs import graph_at
     from nolabel.data import load, read
+    from nolabel.data.dom_pages import with_text
 
     if (nodes := graph_at(source)) is not None:
         return nodes
@@ -35,21 +36,6 @@ def open_table(source: str, columns: dict[str, str] | None) -> Any:
     except (ValueError, FileNotFoundError) as error:
         raise FileNotFoundError(f"{source} is neither a path here nor a known set: {error}") from None
     return with_text(read(table, columns=columns))
-
-
-def with_text(table: Any) -> Any:
-    """Of pages, their visible text as well; a page without any has an empty text, which is skipped and counted later."""
-    if "html" not in table.column_names or "text" in table.column_names:
-        return table
-    from nolabel.data import visible_text
-
-    def seen(html: str | None) -> str:
-        try:
-            return visible_text(html or "")
-        except ValueError:  # no page, or nothing to see on it
-            return ""
-
-    return table.add_column("text", [seen(html) for html in table["html"]])
 
 
 def require_columns(cls: Any, name: str, table: Any, source: str) -> None:

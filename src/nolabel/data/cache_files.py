@@ -22,7 +22,7 @@ from nolabel.data.columns import column_blocks
 from nolabel.data.decoding import Cell, UnreadableImage, decode
 from nolabel.data.image_cache import ImageCache
 from nolabel.data.replacing import replace_text
-from nolabel.data.sources import Skipped
+from nolabel.data.sources import NothingUsable, Skipped
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -156,7 +156,8 @@ class CacheFiles:
             for name in ("pixels.part", "progress.json"):
                 (self.folder / name).unlink()
             reasons = "; ".join(str(skip) for skip in state.skipped[:3])
-            raise ValueError(f"column: none of {total} images in {column!r} can be decoded: {reasons}")
+            why = f"column: none of {total} images in {column!r} can be decoded: {reasons}"
+            raise NothingUsable(why, state.skipped)
         os.replace(self.folder / "pixels.part", self.folder / "pixels.u8")
         os.replace(self.folder / "progress.json", self.folder / "cache.json")
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nolabel.data.dom import ATTRIBUTES, Page, parse_html, parse_pages, warn_of_replaced
-from nolabel.data.sources import Skipped
+from nolabel.data.dom import ATTRIBUTES, Page, parse_html, parse_pages, visible_text, warn_of_replaced
+from nolabel.data.sources import NothingUsable, Skipped
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -92,7 +92,7 @@ def usable_pages(table: Dataset, attributes: Sequence[str] = ATTRIBUTES) -> Page
         else:
             rows.append(row)
     if not pages:
-        raise ValueError(f"columns: none of the {len(table)} rows of 'html' is a page; {skipped[0]}")
+        raise NothingUsable(f"columns: none of the {len(table)} rows of 'html' is a page; {skipped[0]}", skipped)
     if skipped:
         warnings.warn(f"{len(skipped)} of {len(table)} pages were skipped, first {skipped[0]}", stacklevel=2)
     warn_of_replaced(pages)
@@ -115,3 +115,17 @@ class PageSource:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+
+def with_text(table: Dataset) -> Dataset:
+    """Of pages, their visible text as well; a page without any has an empty text, which is skipped and counted later."""
+    if "html" not in table.column_names or "text" in table.column_names:
+        return table
+
+    def seen(html: str | None) -> str:
+        try:
+            return visible_text(html or "")
+        except ValueError:  # no page, or nothing to see on it
+            return ""
+
+    return table.add_column("text", [seen(html) for html in table["html"]])

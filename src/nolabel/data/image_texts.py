@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nolabel.data.sources import Skipped
+from nolabel.data.sources import NothingUsable, Skipped
 from nolabel.data.tokens import TokenSource
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def texts_of_cells(table: Dataset, column: str, split: bool) -> tuple[list[list[
         if not texts:
             skipped.append(Skipped(row, None, f"empty text in column {column!r}"))
     if len(skipped) == len(found):
-        raise ValueError(f"columns: all {len(found)} texts in {column!r} are empty")
+        raise NothingUsable(f"columns: all {len(found)} texts in {column!r} are empty", skipped)
     if skipped:
         warnings.warn(f"{len(skipped)} of {len(found)} texts were skipped, first {skipped[0]}", stacklevel=3)
     return found, skipped

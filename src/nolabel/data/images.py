@@ -16,6 +16,7 @@ import pyarrow.types as kinds
 from nolabel.data import decoding
 from nolabel.data.arrays import uint8_images
 from nolabel.data.cache_files import CacheFiles
+from nolabel.data.caching import cache_root
 from nolabel.data.cells import cells
 from nolabel.data.columns import (
     column_blocks,
@@ -113,8 +114,7 @@ def _require_images(table: Dataset, column: str) -> None:
 def _cache_folder(folder: str | os.PathLike[str] | None) -> Path:
     if folder is not None:
         return Path(folder).expanduser()
-    root = os.environ.get("NOLABEL_CACHE")
-    return (Path(root).expanduser() if root else Path.home() / ".cache" / "nolabel") / "images"
+    return cache_root() / "images"
 
 
 def _sample(table: Dataset, column: str, count: int) -> list[decoding.Cell]:

@@ -25,6 +25,14 @@ class Skipped:
         return f"{self.path or f'row {self.row}'}: {self.reason}"
 
 
+class NothingUsable(ValueError):
+    """Not one row could be used; `skipped` says of each why."""
+
+    def __init__(self, message: str, skipped: list[Skipped]) -> None:
+        super().__init__(message)
+        self.skipped = skipped
+
+
 @runtime_checkable
 class Source(Protocol):
     """Rows that can be drawn in any order; everything a training loop asks of data."""

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nolabel.data.caching import cache_root
 from nolabel.data.columns import require_column
 from nolabel.data.piece_cache import PieceCache
-from nolabel.data.sources import Skipped, checked_rows
+from nolabel.data.sources import NothingUsable, Skipped, checked_rows
 from nolabel.data.tokenisers import SpecialIds, special_ids
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def usable_texts(table: Dataset, columns: Sequence[str]) -> tuple[np.ndarray, li
             skipped.append(Skipped(int(row), None if paths is None else paths[int(row)], reason))
         keep &= ~empty
     if not keep.any():
-        raise ValueError(f"columns: all {len(table)} texts in {', '.join(map(repr, columns))} are empty")
+        raise NothingUsable(f"columns: all {len(table)} texts in {', '.join(map(repr, columns))} are empty", skipped)
     return np.flatnonzero(keep), sorted(skipped, key=lambda skip: skip.row)
 
 
@@ -186,8 +187,8 @@ class _Store:
     """Where the ids of one column are kept: in memory while they are few, else in a file of the cache."""
 
     def __init__(self, fingerprint: str, column: str, folder: str | os.PathLike[str] | None) -> None:
-        root = folder or os.environ.get("NOLABEL_CACHE") or Path.home() / ".cache" / "nolabel"
-        self.file = Path(root).expanduser() / "tokens" / fingerprint / column.encode().hex()
+        root = cache_root() if folder is None else Path(folder).expanduser()
+        self.file = root / "tokens" / fingerprint / column.encode().hex()
 
     def encoded(
         self, texts: Iterator[list[str]], tokeniser: Tokenizer, limit: int, dtype: type

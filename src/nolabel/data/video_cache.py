@@ -19,7 +19,7 @@ import numpy as np
 from nolabel.data.cache_files import CacheFiles, Progress
 from nolabel.data.image_cache import IN_MEMORY, ImageCache
 from nolabel.data.replacing import replace_text
-from nolabel.data.sources import Skipped
+from nolabel.data.sources import NothingUsable, Skipped
 from nolabel.data.video_decoding import UnreadableVideo, Video, decode_video
 
 _log = logging.getLogger(__name__)
@@ -133,10 +133,10 @@ def decode_all(
 
 
 def require_any(decoded: Decoded) -> None:
-    """Raise `ValueError` if no video could be decoded."""
+    """Raise `NothingUsable` if no video could be decoded."""
     if not decoded.lengths:
         reasons = "; ".join(str(skip) for skip in decoded.skipped[:3])
-        raise ValueError(f"video: none of {decoded.done} videos can be decoded: {reasons}")
+        raise NothingUsable(f"video: none of {decoded.done} videos can be decoded: {reasons}", decoded.skipped)
 
 
 def in_memory(videos: Videos, size: int, fingerprint: str) -> VideoCache | None:

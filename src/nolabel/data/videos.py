@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nolabel.data.caching import cache_root
 from nolabel.data.fingerprints import fingerprint
-from nolabel.data.sources import Skipped, checked_rows
+from nolabel.data.sources import NothingUsable, Skipped, checked_rows
 from nolabel.data.video_cache import VideoCache, VideoFiles, Videos, in_memory
 from nolabel.data.video_decoding import VERSION
 from nolabel.data.video_tables import list_videos
@@ -87,8 +88,7 @@ def open_videos(
 def _cache_folder(folder: str | os.PathLike[str] | None) -> Path:
     if folder is not None:
         return Path(folder).expanduser()
-    root = os.environ.get("NOLABEL_CACHE")
-    return (Path(root).expanduser() if root else Path.home() / ".cache" / "nolabel") / "videos"
+    return cache_root() / "videos"
 
 
 class VideoSource:
@@ -128,7 +128,7 @@ class VideoSource:
             self._at = np.arange(len(cache.lengths))
         if not len(self._at):
             reasons = "; ".join(str(skip) for skip in self.skipped[:3])
-            raise ValueError(f"video: none of {len(videos)} videos can be used: {reasons}")
+            raise NothingUsable(f"video: none of {len(videos)} videos can be used: {reasons}", self.skipped)
         kept = cache.kept[self._at]
         self.rows, self.lengths = videos.rows[kept], cache.lengths[self._at]
         self.names = [videos.names[i] for i in kept]
