@@ -1,5 +1,6 @@
 """What ranks share, as it is on one; on two see ``test_distributed.py``."""
 
+import signal
 import sys
 
 import pytest
@@ -8,8 +9,10 @@ from torch import nn
 
 from nolabel.learn import SimCLR
 from nolabel.training import Training, gather
+from nolabel.training.interrupts import held_back
 from nolabel.training.place import MEETING, first_rank
 from nolabel.training.ranks import any_of, mean_of, of_first, total
+from nolabel.training.sharding import shard
 
 
 def test_one_rank_shares_nothing():
@@ -56,6 +59,32 @@ def test_machines_must_be_told_of_each_other(monkeypatch, digits):
     learner = SimCLR("conv4", image_size=16, training=Training(steps=1, batch_size=8, nodes=2, accelerator="cpu"))
     with pytest.raises(ValueError, match="nodes=2: start the program on every machine with torchrun or srun"):
         learner.fit(digits[0][:16])
+
+
+def test_a_single_number_cannot_be_shared_out():
+    net = nn.Module()
+    net.temperature = nn.Parameter(torch.tensor(0.1))
+    with pytest.raises(ValueError, match="'fsdp' shares out every weight, but temperature is a single number"):
+        shard(net, mesh=None)
+
+
+def test_sigterm_waits_for_the_end_of_a_step():
+    """As schedulers send it before they kill; the handler that was there is back afterwards."""
+
+    def stop(number, frame):
+        raise KeyboardInterrupt("at once")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with held_back() as release:
+            signal.raise_signal(signal.SIGTERM)
+            with pytest.raises(KeyboardInterrupt, match="^$"):
+                release()
+            with pytest.raises(KeyboardInterrupt, match="at once"):  # the second is not held
+                signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_simclr_gathers_both_views(monkeypatch):

@@ -294,7 +294,7 @@ class Fit:
                 "learner": identity(self.learner, self.source),
                 "processes": world(),
                 "versions": versions(),
-                "prepared": prepared(self.learner, self.folder, extra),
+                "prepared": prepared(self.learner, self.folder, extra) if first_rank() else {},
             }
             save_checkpoint(self.folder if first_rank() else None, self.net, self.optimisers, position, extra)
         self.saved = time.monotonic()
