@@ -1,6 +1,8 @@
 """One rank of several fails: all stop, and one of them says why."""
 
 import itertools
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,11 +50,26 @@ def watched(step: Callable[[], int], advice: Callable[[], str]) -> Iterator[None
             raise
         launch.failed()
         if _of_the_network(error):
-            raise _verdict(key, step(), advice()) from None
+            with _undisturbed():
+                verdict = _verdict(key, step(), advice())
+            raise verdict from None
         stopped = isinstance(error, KeyboardInterrupt)
         reason = " ".join(str(error).split()) or type(error).__name__
         _leave_word(key(distributed.get_rank()), STOPPED if stopped else FAILED + reason)
         raise
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """torchrun ends those that are left at once, by SIGTERM: they have a few words to say first."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _of_the_network(error: BaseException) -> bool:
