@@ -56,15 +56,13 @@ def test_plans_by_kind_of_source():
     assert [rows.tolist() for rows in epoch_plan(Whole(object(), "graph", "f"), 4, rng())] == [[0]]
 
 
-@pytest.mark.parametrize("rows", [8, 9])
-def test_shares_of_ranks_make_the_batch(rows):
-    whole = np.arange(rows)
-    shares = [share_of_rank(whole, rank, 3) for rank in range(3)]
-    assert np.concatenate(shares).tolist() == whole.tolist()
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    both = share_of_rank({"a": whole, "b": whole[:4]}, 1, 2)
-    assert both["b"].tolist() == [2, 3]
-    assert share_of_rank(np.zeros(1, int), 1, 2).tolist() == [0]  # a whole graph goes to every rank
+def test_shares_of_ranks_make_the_batch():
+    whole = np.arange(9)
+    assert [share_of_rank(whole, rank, 3).tolist() for rank in range(3)] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    both = share_of_rank({"a": whole[:6], "b": whole[:4], "none": whole[:0]}, 1, 2)
+    assert {name: rows.tolist() for name, rows in both.items()} == {"a": [3, 4, 5], "b": [2, 3], "none": []}
+    with pytest.raises(ValueError, match="9 rows cannot be shared equally by 2 processes.* a multiple of 2"):
+        share_of_rank(whole, 0, 2)
 
 
 class Slow:

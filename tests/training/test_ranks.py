@@ -1,127 +1,90 @@
-"""Two processes on one machine give what one process gives."""
+"""What ranks share, as it is on one; on two see ``test_distributed.py``."""
 
-import socket
-import subprocess
+import signal
 import sys
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from nolabel.learn import SimCLR
 from nolabel.training import Training, gather
+from nolabel.training.interrupts import held_back
+from nolabel.training.place import MEETING, first_rank
+from nolabel.training.ranks import any_of, mean_of, of_first, total
+from nolabel.training.sharding import shard
 
 
-class Plain(SimCLR):
-    """SimCLR without batch norm and without chance: an image and its mirror image are the views."""
-
-    def build(self, example):
-        net = nn.Module()
-        net.encoder = nn.Sequential(nn.Flatten(), nn.Linear(256, 12), nn.Tanh())
-        net.head = nn.Linear(12, 6)
-        return net
-
-    def views(self, batch, generator):
-        images = batch["image"].float() / 255
-        return torch.cat([images, images.flip(3)])
-
-
-WORKER = """
-import os, runpy, sys
-rank, port, folder, tests = int(sys.argv[1]), *sys.argv[2:]
-os.environ.update(
-    MASTER_ADDR="127.0.0.1", MASTER_PORT=port, LOCAL_RANK=str(rank), NODE_RANK="0", WORLD_SIZE="2", GLOO_SOCKET_IFNAME="lo"
-)
-import numpy as np, torch
-torch.set_num_threads(1)
-from nolabel.learn import SwAV
-from nolabel.training import Training, gather
-images = np.load(os.path.join(folder, "images.npy"))
-two = dict(batch_size=16, devices=2, accelerator="cpu", precision="32-true")
-learner = runpy.run_path(tests)["Plain"](image_size=16, training=Training(steps=3, lr=0.1, **two)).fit(images)
-weights = {f"plain.{k}": v for k, v in learner.net_.state_dict().items()}
-
-# every rank computes the loss of all rows; data parallelism then averages the gradients of the ranks
-rows = torch.arange(4.0).view(2, 2) + 10 * rank
-rows.requires_grad_()
-(gather(rows) * torch.arange(8.0).view(4, 2)).pow(2).sum().backward()
-weights["rows"], weights["slopes"] = rows.detach(), rows.grad / 2
-
-few = Training(epochs=2, **two)
-swav = SwAV("resnet10-x0.125", image_size=16, prototypes=8, projection=(16, 8), queue_length=32, training=few)
-swav.fit(images, run=os.path.join(folder, "run"))
-weights |= {f"swav.{k}": v for k, v in swav.net_.state_dict().items() if "running" not in k}
-torch.save(weights, os.path.join(folder, f"{rank}.pt"))
-"""
-
-
-@pytest.fixture(scope="module")
-def two_ranks(digits, tmp_path_factory):
-    """The folder they wrote, and what both processes ended with."""
-    folder = tmp_path_factory.mktemp("ranks")
-    (folder / "worker.py").write_text(WORKER)
-    np.save(folder / "images.npy", digits[0][:64])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, "-W", "ignore", folder / "worker.py"]
-    workers = [
-        subprocess.Popen([*command, str(rank), port, folder, __file__], stderr=subprocess.PIPE, text=True)
-        for rank in (0, 1)
-    ]
-    try:
-        for worker in workers:
-            _, said = worker.communicate(timeout=110)
-            assert worker.returncode == 0, said[-2000:]
-    finally:
-        for worker in workers:
-            worker.kill()
-    return folder, [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
-
-
-def test_ranks_agree(two_ranks):
-    _, (first, second) = two_ranks
-    for name, value in first.items():
-        if name not in ("rows", "slopes"):
-            assert torch.equal(value, second[name]), name
-
-
-def test_two_processes_equal_one(two_ranks, digits):
-    both = two_ranks[1][0]
-    settings = Training(steps=3, lr=0.1, batch_size=16, accelerator="cpu", precision="32-true")
-    alone = Plain(image_size=16, training=settings).fit(digits[0][:64])
-    torch.manual_seed(0)
-    start = Plain().build({}).state_dict()
-    for name, value in alone.net_.state_dict().items():
-        torch.testing.assert_close(both[f"plain.{name}"], value, rtol=1e-5, atol=1e-6)
-        assert (value - start[name]).abs().max() > 1e-4  # it did move
-
-
-def test_gather_has_the_gradient_of_one_batch(two_ranks):
-    """d/dx (x w)^2 = 2 x w^2 for the rows of each rank, whose loss every rank computes."""
-    weights = torch.arange(8.0).view(4, 2)
-    for rank, result in enumerate(two_ranks[1]):
-        torch.testing.assert_close(result["slopes"], 2 * result["rows"] * weights[2 * rank : 2 * rank + 2] ** 2)
-
-
-def test_run_folder_is_written_once(two_ranks):
-    import nolabel
-
-    folder, (both, _) = two_ranks
-    assert sorted(path.name for path in (folder / "run").iterdir()) == [
-        "config.json",
-        "metrics.jsonl",
-        "model.safetensors",
-    ]
-    steps = [line for line in (folder / "run" / "metrics.jsonl").read_text().splitlines() if '"loss"' in line]
-    assert len(steps) == 8
-    assert torch.equal(nolabel.load(folder / "run").net_.prototypes.weight, both["swav.prototypes.weight"])
-
-
-def test_gather_alone_is_the_identity():
+def test_one_rank_shares_nothing():
     rows = torch.ones(3, 2, requires_grad=True)
     assert gather(rows) is rows
+    assert total(rows) is rows
+    assert any_of(True)
+    assert not any_of(False)
+    assert mean_of([1.0, 2.0]) == [1.0, 2.0]
+    assert of_first(lambda: "made") == "made"
+
+
+@pytest.mark.parametrize(
+    ("environment", "first"),
+    [
+        ({}, True),
+        ({"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "LOCAL_RANK": "0"}, True),
+        ({"TORCHELASTIC_RUN_ID": "x", "RANK": "4", "LOCAL_RANK": "0"}, False),  # first of its machine
+        ({MEETING: "file", "LOCAL_RANK": "1"}, False),
+        ({MEETING: "file", "LOCAL_RANK": "0"}, True),
+        ({"SLURM_PROCID": "3"}, True),  # one of many that train each for itself
+    ],
+)
+def test_who_speaks_before_the_processes_have_met(monkeypatch, environment, first):
+    for name in ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", MEETING):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert first_rank() is first
+
+
+def test_torchrun_with_more_processes_than_devices(monkeypatch, digits):
+    """Each would train alone, and write into the folder of the others."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    learner = SimCLR("conv4", image_size=16, training=Training(steps=1, batch_size=8))
+    with pytest.raises(ValueError, match="devices x training.nodes is 1, but 2 processes were started"):
+        learner.fit(digits[0][:16])
+
+
+def test_machines_must_be_told_of_each_other(monkeypatch, digits):
+    for name in ("MASTER_ADDR", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    learner = SimCLR("conv4", image_size=16, training=Training(steps=1, batch_size=8, nodes=2, accelerator="cpu"))
+    with pytest.raises(ValueError, match="nodes=2: start the program on every machine with torchrun or srun"):
+        learner.fit(digits[0][:16])
+
+
+def test_a_single_number_cannot_be_shared_out():
+    net = nn.Module()
+    net.temperature = nn.Parameter(torch.tensor(0.1))
+    with pytest.raises(ValueError, match="'fsdp' shares out every weight, but temperature is a single number"):
+        shard(net, mesh=None)
+
+
+def test_sigterm_waits_for_the_end_of_a_step():
+    """As schedulers send it before they kill; the handler that was there is back afterwards."""
+
+    def stop(number, frame):
+        raise KeyboardInterrupt("at once")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with held_back() as release:
+            signal.raise_signal(signal.SIGTERM)
+            with pytest.raises(KeyboardInterrupt, match="^$"):
+                release()
+            with pytest.raises(KeyboardInterrupt, match="at once"):  # the second is not held
+                signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_simclr_gathers_both_views(monkeypatch):
@@ -136,3 +99,11 @@ def test_simclr_gathers_both_views(monkeypatch):
     value = learner.loss(net, torch.rand(6, 1, 2, 2))
     assert seen == [(3, 8), (3, 8)]
     assert torch.isfinite(value)
+
+
+def test_a_session_without_a_program_cannot_start_others(monkeypatch, digits):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr(sys, "orig_argv", ["python"])
+    learner = SimCLR("conv4", image_size=16, training=Training(steps=1, batch_size=8, devices=2, accelerator="cpu"))
+    with pytest.raises(ValueError, match="put it into a file, or use torchrun"):
+        learner.fit(digits[0][:16])

@@ -29,6 +29,7 @@ from nolabel.cli import (
     search,
     senses,
 )
+from nolabel.training.place import first_rank
 
 INTERRUPTED = 130
 
@@ -74,6 +75,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     debug = "--debug" in given
     given = [word for word in given if word != "--debug"]
     signal.signal(signal.SIGTERM, _interrupt)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its hints on speed are for developers
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("default", category=UserWarning)
@@ -85,15 +87,17 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if debug:
             raise
         sys.exit(_explain(error))
-    if result == INTERRUPTED:  # Typer turns Ctrl-C into this code
+    if result == INTERRUPTED and first_rank():  # Typer turns Ctrl-C into this code
         _say(_resume_line(given))
     sys.exit(result if isinstance(result, int) else 0)
 
 
 def _explain(error: Exception) -> int:
-    """Print an error as one line; the exit code it deserves."""
+    """Print an error as one line; the exit code it deserves. Of several processes that train together one speaks."""
     if isinstance(error, typer.Exit):
         return error.exit_code
+    if not getattr(error, "speaks", first_rank()):
+        return 2
     if hasattr(error, "format_message"):  # a word of the command line that does not fit
         _say(" ".join(error.format_message().split()))
         return 2
@@ -133,7 +137,7 @@ def _interrupt(*signals: Any) -> NoReturn:
 def _warn(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
     """A warning of ours as one line, each once; others are for developers."""
     line = " ".join(str(message).split())
-    if line not in _warned and "nolabel" in str(where[0] if where else ""):
+    if first_rank() and line not in _warned and "nolabel" in str(where[0] if where else ""):
         _warned.add(line)
         _say(f"warning: {line}")
 

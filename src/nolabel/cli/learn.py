@@ -33,8 +33,9 @@ def command(
     column: list[str] = typer.Option([], "--column", help="Name of a column if it differs, such as image=photo."),
     seed: int = typer.Option(0, help="Seed of weights, batches and views."),
     precision: str = typer.Option("auto", help="auto, 32-true, bf16-mixed or 16-mixed."),
-    devices: int = typer.Option(1, help="Devices to train on."),
+    devices: int = typer.Option(1, help="Devices of each machine to train on, a process each."),
     nodes: int = typer.Option(1, help="Machines to train on."),
+    strategy: str = typer.Option("auto", help="fsdp: each process holds a part of the weights, not all of them."),
     logger: str | None = typer.Option(None, help="tensorboard, mlflow or wandb, beside metrics.jsonl."),
     resume: bool = typer.Option(False, help="Go on with the unfinished run in the folder."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
@@ -53,13 +54,13 @@ def command(
         require_columns,
         usual_method,
     )
-    from nolabel.training import Training, load
+    from nolabel.training import Training, first_rank, load
 
     last_run = folder = out or Path("runs") / (Path(source.rstrip("/")).stem or "data")
     columns = read_columns(column)
     training = Training(
         epochs, batch_size=batch_size, lr=lr, minutes=minutes, random_state=seed, precision=precision, devices=devices,
-        nodes=nodes, logger=logger,
+        nodes=nodes, strategy=strategy, logger=logger,
     )  # fmt: skip
     table = open_table(source, columns)
     method = method or usual_method(table)
@@ -75,6 +76,8 @@ def command(
         learner = learner_of(method, settings, encoder, image_size, training)
         require_columns(type(learner), method, table, source)
         learner.fit(in_parts(learner, table), run=folder, resume=resume)
+    if not first_rank():
+        return  # what follows is for one process
     collapsed = learner.health_["verdict"] == "collapsed"
     summary = complete(learner, table, folder, source, " ".join(["nolabel", *map(_quoted, sys.argv[1:])]))
     if not collapsed:
@@ -106,12 +109,16 @@ def _shorthands(method: str, setting: list[str], views: str | None, nested: str 
 def _chosen(options: dict[str, Any], table: Any, folder: Path) -> Any:
     """The winner of a selection without labels, saved in the run folder with what was tried."""
     from nolabel.assess import select
+    from nolabel.training import first_rank
     from nolabel.training.estimator import write_text
     from nolabel.training.journal import METRICS
 
     if (folder / "config.json").exists():
         raise ValueError(f"{folder} holds a finished run: choose another folder or delete it")
-    found = select(options, table, progress=lambda line: print(line, file=sys.stderr, flush=True))
+    writes = first_rank()
+    found = select(options, table, progress=lambda line: print(line, file=sys.stderr, flush=True) if writes else None)
+    if not writes:
+        return found.best
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "selection.json", json.dumps(found.to_dict(), indent=1) + "\n")
     write_text(folder / METRICS, "".join(json.dumps(row) + "\n" for row in found.best.history_))

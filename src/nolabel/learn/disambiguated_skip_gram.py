@@ -37,6 +37,7 @@ from nolabel.ops.gumbel_softmax import gumbel_softmax
 from nolabel.training import Learner, Training
 from nolabel.training.batches import Rows, shuffled
 from nolabel.training.clock import Clock
+from nolabel.training.ranks import world
 from nolabel.training.row_adam import row_adam
 
 #: Share of the second stage in which the temperature falls: one of the paper's three epochs.
@@ -151,6 +152,11 @@ class DisambiguatedSkipGram(Learner):
         return WordLists(windows) if fitted else windows
 
     def prepare(self, source: Any, folder: Any) -> None:
+        if world() > 1:
+            raise ValueError(
+                "DisambiguatedSkipGram trains on one device, for in each of its stages a table of words stands still: set "
+                f"training.devices and training.nodes to 1, got {world()} processes"
+            )
         self.vocabulary_ = source.vocabulary
 
     def plan(self, source: Any, batch_size: int, rng: np.random.Generator) -> list[Rows]:

@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "learner": ["Learner"],
         "loop": ["CollapseWarning"],
         "optimisers": ["LARS"],
+        "place": ["first_rank"],
         "pairs": ["PairLearner"],
         "queue": ["FeatureQueue"],
         "row_adam": ["RowAdam"],

@@ -73,7 +73,7 @@ def epoch_plan(source: Any, batch_size: int, rng: np.random.Generator) -> list[R
 
 
 def share_of_rank(rows: Rows, rank: int, world: int) -> Rows:
-    """The contiguous piece of a global batch that one rank works on.
+    """The contiguous piece of a global batch that one rank works on; all are equally large, so that each row counts alike.
 
     >>> share_of_rank(np.arange(6), rank=1, world=2).tolist()
     [3, 4, 5]
@@ -81,8 +81,18 @@ def share_of_rank(rows: Rows, rank: int, world: int) -> Rows:
     if world == 1:
         return rows
     if isinstance(rows, dict):
-        return {name: np.array_split(part, world)[rank] for name, part in rows.items()}
-    return np.array_split(rows, world)[rank] if len(rows) >= world else rows
+        return {name: _piece(part, rank, world) for name, part in rows.items()}
+    return _piece(rows, rank, world)
+
+
+def _piece(rows: np.ndarray, rank: int, world: int) -> np.ndarray:
+    size, rest = divmod(len(rows), world)
+    if rest:
+        raise ValueError(
+            f"a batch of {len(rows)} rows cannot be shared equally by {world} processes: give a training.batch_size that is "
+            f"a multiple of {world}"
+        )
+    return rows[rank * size : (rank + 1) * size]
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

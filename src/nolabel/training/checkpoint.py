@@ -10,18 +10,22 @@ from torch import nn
 from torch.optim import Optimizer
 
 from nolabel.training.estimator import write_tensors
+from nolabel.training.sharding import load_whole, shared_out, whole
 
 CHECKPOINT = "checkpoint.safetensors"
 
 
 def save_checkpoint(
-    folder: Path,
+    folder: Path | None,
     net: nn.Module,
     optimisers: dict[str, Optimizer],
     position: dict[str, Any],
     extra: dict[str, torch.Tensor],
 ) -> None:
-    """Write everything an exact resume needs. Random states are not among it: they follow from seed and step."""
+    """Write everything an exact resume needs. Random states are not among it: they follow from seed and step.
+
+    Where the weights are in shards all ranks must call this, those that do not write without a folder.
+    """
     tensors = {f"net.{k}": v for k, v in net.state_dict().items()}
     tensors |= {f"extra.{k}": v for k, v in extra.items()}
     scalars: dict[str, dict[str, Any]] = {}
@@ -33,7 +37,9 @@ def save_checkpoint(
                     tensors[f"optimiser.{name}.{index}.{key}"] = value
                 elif value is not None:
                     scalars[name][f"{index}.{key}"] = value
-    flat = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    flat = {k: whole(v.detach()).cpu().contiguous() for k, v in tensors.items()}
+    if folder is None:
+        return
     write_tensors(folder / CHECKPOINT, flat, {"position": json.dumps(position), "optimisers": json.dumps(scalars)})
 
 
@@ -56,7 +62,7 @@ def restore(
     tensors: dict[str, torch.Tensor],
 ) -> None:
     """Put a checkpoint back into a freshly built network and its optimisers."""
-    net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
+    load_whole(net, {k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
     for name, optimiser in optimisers.items():
         state: dict[int, dict[str, Any]] = {}
         prefix = f"optimiser.{name}."
@@ -73,7 +79,7 @@ def restore(
             for key, value in optimiser.state[weight].items():
                 if isinstance(value, torch.Tensor) and value.shape == weight.shape:
                     # fused kernels walk through memory: momenta must lie in it as their weights do
-                    optimiser.state[weight][key] = torch.empty_like(weight).copy_(value)
+                    optimiser.state[weight][key] = torch.empty_like(weight).copy_(shared_out(value, weight))
 
 
 def extras(tensors: dict[str, torch.Tensor], group: str) -> dict[str, torch.Tensor]:

@@ -27,11 +27,16 @@ from nolabel.training.estimator import versions
 from nolabel.training.interrupts import held_back
 from nolabel.training.journal import Bar, Journal
 from nolabel.training.learner import Learner, describe
+from nolabel.training.lost import watched
 from nolabel.training.memory import freed_memory_kept
 from nolabel.training.meter import Meter
 from nolabel.training.monitor import Monitor
+from nolabel.training.place import first_rank
+from nolabel.training.ranks import any_of, of_first, together, world
 from nolabel.training.schedule import cosine_with_warmup
 from nolabel.training.settings import Training
+from nolabel.training.sharding import assemble, assembled
+from nolabel.training.synchronised import synchronised
 from nolabel.training.unfinished import Unfinished, identity, locked, prepared, previous, restore_prepared
 
 
@@ -106,7 +111,6 @@ class Fit:
     ) -> None:
         self.learner, self.source, self.settings, self.fabric, self.folder = learner, source, settings, fabric, folder
         self.seed = settings.random_state
-        self.first_rank = fabric.is_global_zero
         torch.manual_seed(self.seed)
         if before is None:
             learner._forget()
@@ -125,15 +129,13 @@ class Fit:
         torch.manual_seed(self.seed)
         self.net = self.learner.build(example)
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimisers = self.learner.optimisers(self.net, self.settings)
+        self.plain = Objective(self.learner, self.net)
+        self.objective = self.fabric.setup_module(self.plain, _reapply_compile=False)
+        self.optimisers = self.learner.optimisers(self.net, self.settings)  # of the weights as `setup_module` left them
         self.peaks = {name: [group["lr"] for group in opt.param_groups] for name, opt in self.optimisers.items()}
         if before is not None:
             restore(self.net, self.optimisers, before.scalars, before.tensors)
-        objective = Objective(self.learner, self.net)
-        self.objective, *wrapped = self.fabric.setup(objective, *self.optimisers.values(), _reapply_compile=False)
-        if before is not None:  # moved to the device by `setup`
-            restore(self.net, self.optimisers, before.scalars, before.tensors)
-        self.wrapped = dict(zip(self.optimisers, wrapped, strict=True))
+        self.wrapped = {name: self.fabric.setup_optimizers(opt) for name, opt in self.optimisers.items()}
 
     def _begin(self, before: Unfinished | None) -> None:
         """Position, journal and monitor: at the start, or where the run before was cut off."""
@@ -143,6 +145,8 @@ class Fit:
                 f"no batch of {self.settings.batch_size} rows can be formed from {len(self.source)} rows: "
                 "lower training.batch_size"
             )
+        for batch in plan:
+            self._share(batch)  # or say now that it cannot be shared
         endless = sys.maxsize if self.settings.minutes else 0  # a budget of minutes alone ends the run
         total = self.settings.steps or endless or (self.settings.epochs or 1) * len(plan)
         self.clock = Clock(steps_per_epoch=len(plan), total_steps=total)
@@ -152,7 +156,7 @@ class Fit:
             rows = before.position["rows"]
             self.clock.step, spent = before.position["step"], before.position["seconds"]
             self.epoch, self.index = before.position["epoch"], before.position["index"]
-        writes = self.first_rank
+        writes = first_rank()
         self.journal = Journal(self.folder if writes else None, rows, self.settings.logger if writes else None)
         looks = before.position["monitor"] if before is not None else None
         self.monitor = Monitor(self.learner, self.net, self.source, self.fabric, self.seed, looks)
@@ -176,8 +180,8 @@ class Fit:
 
     def go(self) -> None:
         """Train to the end of the budget, or until the representation has collapsed."""
-        shown = self.settings.progress if self.first_rank else False
-        with Bar(shown, type(self.learner).__name__) as self.bar, held_back() as release:
+        shown = self.settings.progress if first_rank() else False
+        with Bar(shown, type(self.learner).__name__) as self.bar, held_back() as release, synchronised(self.net):
             if self.clock.step == 0:
                 self.look()
             try:
@@ -193,33 +197,39 @@ class Fit:
                 self.monitor.restore_healthy()
                 reasons = f"the representation collapsed by step {self.clock.step}: {self.monitor.reasons}"
                 warnings.warn(reasons, CollapseWarning, stacklevel=5)
+            assemble(self.net)
 
     def _rounds(self, release: Callable[[], None]) -> bool:
         """Epoch after epoch; True if a collapse ended them."""
         stopped = False
         while not stopped and not self.over:
             plan = self._plan(self.epoch)
-            rank, world = self.fabric.global_rank, self.fabric.world_size
             self.objective.train()
-            for batch in prefetched(self.source, (share_of_rank(rows, rank, world) for rows in plan[self.index :])):
+            for batch in prefetched(self.source, map(self._share, plan[self.index :])):
                 self.clock.fraction = self._fraction()
                 if self.clock.fraction >= 1.0:
                     break
                 self._step(batch, plan[self.index])
                 release()
-                if time.monotonic() - self.saved > self.settings.checkpoint_seconds:
+                if self._due():
                     self.checkpoint()
                 if self.clock.step >= self.clock.total_steps:
                     break
             if self.index >= len(plan):
                 self.epoch, self.index = self.epoch + 1, 0
                 over = self.over
-                if self.learner.enough(self.net, self.source, self.epoch):
+                with assembled(self.plain):
+                    enough = any_of(self.learner.enough(self.net, self.source, self.epoch))
+                if enough:
                     break
                 if self.monitor.due(self.epoch) and not over:
                     stopped = self.look()
         release()
         return stopped
+
+    def _share(self, rows: Rows) -> Rows:
+        """What this rank works on; a graph is seen whole by each."""
+        return rows if isinstance(self.source, Whole) else share_of_rank(rows, self.fabric.global_rank, world())
 
     def _step(self, batch: Any, rows: Rows) -> None:
         """One optimisation step, its randomness drawn from the seed and its number."""
@@ -252,16 +262,26 @@ class Fit:
         """Judge the representation; True if it has been found collapsed twice in a row."""
         if self.meter.steps:
             self.log()
-        self._write(self.monitor.look())
+        with assembled(self.plain):
+            self._write(self.monitor.look())
         return self.monitor.looks_collapsed > 1 and self.settings.stop_on_collapse
 
     def _write(self, row: dict[str, Any]) -> None:
         self.journal.write({"step": self.clock.step, "epoch": self.epoch, "seconds": round(self.seconds, 3), **row})
         self.bar.show(self.clock.fraction, self.meter.figures(self.monitor.row))
 
+    @property
+    def sharded(self) -> bool:
+        return self.settings.strategy == "fsdp" and world() > 1
+
+    def _due(self) -> bool:
+        """Whether it is time for a checkpoint; weights in shards are gathered for it by all ranks at once."""
+        late = time.monotonic() - self.saved > self.settings.checkpoint_seconds
+        return any_of(late) if self.sharded else late
+
     def checkpoint(self) -> None:
         """Write where the run stands into its folder, if it has one."""
-        if self.folder is not None and self.first_rank:
+        if self.folder is not None and (first_rank() or self.sharded):
             extra = {f"healthy.{k}": v for k, v in (self.monitor.healthy or {}).items()}
             position = {
                 "step": self.clock.step,
@@ -272,10 +292,11 @@ class Fit:
                 "monitor": self.monitor.state(),
                 "looks_collapsed": self.monitor.looks_collapsed,
                 "learner": identity(self.learner, self.source),
+                "processes": world(),
                 "versions": versions(),
-                "prepared": prepared(self.learner, self.folder, extra),
+                "prepared": prepared(self.learner, self.folder, extra) if first_rank() else {},
             }
-            save_checkpoint(self.folder, self.net, self.optimisers, position, extra)
+            save_checkpoint(self.folder if first_rank() else None, self.net, self.optimisers, position, extra)
         self.saved = time.monotonic()
 
     def _plan(self, epoch: int) -> list[Rows]:
@@ -285,7 +306,9 @@ class Fit:
 
     def _fraction(self) -> float:
         minutes = self.settings.minutes
-        return self.seconds / (60.0 * minutes) if minutes else self.clock.step / self.clock.total_steps
+        if minutes:  # by one clock, for the rates follow it
+            return float(of_first(lambda: self.seconds / (60.0 * minutes)))
+        return self.clock.step / self.clock.total_steps
 
     def _set_rates(self) -> None:
         factor = cosine_with_warmup(self.clock.fraction, self.settings.warmup or 0.0)
@@ -300,17 +323,28 @@ def train(learner: Learner, source: Any, run: str | os.PathLike[str] | None, *, 
     folder = Path(run) if run is not None else None
     if folder is not None:
         learner.require_savable()
-    with locked(folder):
-        fabric = launched(settings)
+    fabric = launched(settings)
+    fit: Fit | None = None
+    position, advice = (lambda: fit.clock.step if fit else 0), (lambda: _advice(folder))
+    with together(fabric.world_size), watched(position, advice), locked(folder):
         before = previous(folder, learner, source, resume)
         kept = freed_memory_kept(_batch_bytes(source, settings))
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())), kept:
             fit = Fit(learner, source, settings, fabric, folder, before)
             fit.go()
             _finish(learner, fit.net, source, fit.monitor, fit.journal, fit.seconds)
-        if folder is not None and fit.first_rank:
+        if folder is not None and first_rank():
             learner.save(folder)
             (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _advice(folder: Path | None) -> str:
+    """What to do about a run that lost one of its processes."""
+    if folder is None:
+        return "nothing was saved, for the run has no folder"
+    if not (folder / CHECKPOINT).exists():
+        return f"it had not written a checkpoint into {folder} yet: begin it anew"
+    return f"go on with the run in {folder}: resume=True, or --resume"
 
 
 def _finish(learner: Learner, net: nn.Module, source: Any, monitor: Monitor, journal: Journal, seconds: float) -> None:
@@ -327,7 +361,7 @@ def without_training(learner: Learner, source: Any, run: str | os.PathLike[str] 
     """Fit a control: build its network, judge it, take no step."""
     settings = (learner.training or Training()).resolve(_fit_batch(learner, source))
     folder = Path(run) if run is not None else None
-    with locked(folder), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with together(1), locked(folder), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         begun = time.monotonic()
         if previous(folder, learner, source, resume) is not None:
             raise ValueError(f"{folder} holds a run of a method that trains: {type(learner).__name__} does not")
@@ -339,10 +373,11 @@ def without_training(learner: Learner, source: Any, run: str | os.PathLike[str] 
         torch.manual_seed(settings.random_state)
         net = learner.build(example).to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         monitor = Monitor(learner, net, source, fabric, settings.random_state, None)
-        journal = Journal(folder, [], settings.logger)
+        writes = first_rank()
+        journal = Journal(folder if writes else None, [], settings.logger if writes else None)
         journal.write({"step": 0, "epoch": 0, "seconds": 0.0, **monitor.look()})
         _finish(learner, net, source, monitor, journal, time.monotonic() - begun)
-        if folder is not None:
+        if folder is not None and writes:
             learner.save(folder)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nolabel.training.clock import Clock
+from nolabel.training.ranks import mean_of
 
 
 class Meter:
@@ -26,7 +27,8 @@ class Meter:
         self.rows += rows
 
     def flush(self, clock: Clock) -> dict[str, float]:
-        means = {name: float(total) / self.steps for name, total in self.sums.items()}
+        own = [float(total) / self.steps for total in self.sums.values()]
+        means = dict(zip(self.sums, mean_of(own), strict=True))  # of all ranks
         means["loss"] = sum(means.values()) if "loss" not in means else means["loss"]
         for name, value in means.items():
             if not math.isfinite(value):

@@ -12,6 +12,8 @@ from nolabel.assess.health import HealthReport, health
 from nolabel.data.parts import Parts, Whole
 from nolabel.training.batches import to_device
 from nolabel.training.learner import Learner
+from nolabel.training.ranks import of_first
+from nolabel.training.sharding import load_whole
 
 #: Rows judged while training and at the end.
 DURING, AT_END = 1024, 5000
@@ -63,7 +65,7 @@ class Monitor:
     def restore_healthy(self) -> None:
         """Put back the weights of the last healthy look, if there was one."""
         if self.healthy is not None:
-            self.net.load_state_dict(self.healthy)
+            load_whole(self.net, self.healthy)
 
     def final(self) -> dict[str, Any]:
         """The health of the finished network on a larger sample; a stopped run keeps its verdict."""
@@ -74,8 +76,13 @@ class Monitor:
             whole |= {"verdict": stopped.verdict, "reasons": list(stopped.reasons)}
         return whole
 
-    @torch.no_grad()
     def _judge(self, limit: int) -> tuple[HealthReport, dict[str, Any]]:
+        """By the first rank, for all: rounding may differ between machines, and a verdict must not."""
+        judged: tuple[HealthReport, dict[str, Any]] = of_first(lambda: self._judged_here(limit))
+        return judged
+
+    @torch.no_grad()
+    def _judged_here(self, limit: int) -> tuple[HealthReport, dict[str, Any]]:
         was_training = self.net.training
         self.net.eval()
         outputs: dict[str, tuple[list[Tensor], list[Tensor]]] = {}

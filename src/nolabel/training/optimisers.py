@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from nolabel.training.sharding import in_shards
+
 
 class LARS(Optimizer):
     """SGD with momentum whose rate is scaled for each weight by ‖w‖ / ‖g‖ (You et al., 2017, arXiv:1708.03888).
@@ -73,7 +75,8 @@ def optimiser(name: str, net: nn.Module, lr: float, weight_decay: float) -> Opti
     if not groups:
         raise ValueError("the network built by this system has no parameters to train")
     if name in ("sgd", "nesterov"):
-        sgd = torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=name == "nesterov", fused=True)
+        fused = not in_shards(net)  # for which there is no such kernel
+        sgd = torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=name == "nesterov", fused=fused)
         for group in groups:  # the fused kernel wants them all, also of weights that are frozen for the first steps
             for weight in group["params"]:
                 sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)

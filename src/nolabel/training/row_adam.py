@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nolabel.training.settings import Training
+from nolabel.training.sharding import in_shards
 
 
 class RowAdam(Optimizer):
@@ -73,6 +74,10 @@ def row_adam(net: nn.Module, settings: Training) -> dict[str, Optimizer]:
         raise ValueError(
             "tables of words are trained by adam on the rows that a step sees, without weight decay or clipping; got "
             f"training.optimiser={settings.optimiser!r}, weight_decay={settings.weight_decay}, clip={settings.clip}"
+        )
+    if in_shards(net):
+        raise ValueError(
+            "training.strategy='fsdp' is not for tables of words, of which a step moves single rows: use auto"
         )
     assert settings.lr is not None
     return {"main": RowAdam(net.parameters(), lr=settings.lr)}

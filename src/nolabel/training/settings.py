@@ -17,6 +17,8 @@ HOUSE = {
     "clip": 0.0,
 }
 
+STRATEGIES = ("auto", "fsdp")
+
 
 class Training(BaseEstimator):
     """How long, how fast and on what a `Learner` trains. ``None`` means: as the system's own recipe says.
@@ -31,7 +33,9 @@ class Training(BaseEstimator):
     steps : optimisation steps, instead of `epochs`
     minutes : wall time, instead of `epochs`; the schedule then follows the wall clock, so two such runs are not equal bit by bit
     precision : ``auto`` (bfloat16 autocast where the hardware has it), ``32-true``, ``bf16-mixed``, ``16-mixed``
-    accelerator, devices, nodes, strategy : as in Lightning Fabric
+    accelerator : ``auto``, ``cpu``, ``cuda``, ..., as in Lightning Fabric
+    devices, nodes : processes a machine, one a device, and machines; see ``docs/scale.md``
+    strategy : with several processes: ``auto``, each holds all weights (DDP); ``fsdp``, each holds a part of them
     random_state : seed of initial weights, batches and views
     stop_on_collapse : stop a run whose representation collapses and keep its last healthy weights
     checkpoint_seconds : least time between two checkpoints of a run that has a folder
@@ -121,5 +125,7 @@ class Training(BaseEstimator):
                 raise ValueError(f"training.{name} must be {bound} {least:g}, got {value!r}")
         if self.warmup is not None and not 0.0 <= self.warmup < 1.0:
             raise ValueError(f"training.warmup is a share of the run and must lie in [0, 1), got {self.warmup!r}")
+        if self.strategy not in STRATEGIES:
+            raise ValueError(f"training.strategy must be one of {', '.join(STRATEGIES)}, got {self.strategy!r}")
         if self.optimiser is not None and self.optimiser not in OPTIMISERS:
             raise ValueError(f"training.optimiser must be one of {', '.join(OPTIMISERS)}, got {self.optimiser!r}")

@@ -3,7 +3,7 @@
 import fcntl
 import json
 import logging
-import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +17,8 @@ from nolabel.data import fingerprint
 from nolabel.training.checkpoint import CHECKPOINT, extras, read_checkpoint
 from nolabel.training.estimator import CONFIG, _decode, _encode
 from nolabel.training.learner import Learner
+from nolabel.training.place import first_rank
+from nolabel.training.ranks import world
 from nolabel.training.settings import Training
 
 logger = logging.getLogger(__name__)
@@ -31,11 +33,15 @@ class Unfinished:
     tensors: dict[str, Tensor]
 
 
+#: Settings of `Training` that a run may go on without: they change neither its batches nor its losses.
+PASSING = ("progress", "checkpoint_seconds", "logger", "devices", "nodes", "strategy")
+
+
 def identity(learner: Learner, source: Any) -> dict[str, str]:
     """What must be equal for a resume: parameters and data."""
     params = {k: v for k, v in learner.get_params(deep=False).items() if k != "training"}
     training = (learner.training or Training()).get_params()
-    lasting = {k: v for k, v in training.items() if k not in ("progress", "checkpoint_seconds", "logger")}
+    lasting = {k: v for k, v in training.items() if k not in PASSING}
     return {
         "class": type(learner).__name__,
         "parameters": json.dumps({**params, **lasting}, default=_described, sort_keys=True),
@@ -86,6 +92,13 @@ def previous(folder: Path | None, learner: Learner, source: Any, resume: bool) -
     different = [name for name in now if now[name] != then.get(name)]
     if different:
         raise ValueError(f"{folder} was begun with another {' and '.join(different)}: resume needs the same")
+    then_world = state.position["processes"]
+    if then_world != world():
+        warnings.warn(
+            f"the run goes on with {world()} process{'es' if world() > 1 else ''} where it had {then_world}: batches and "
+            "losses are the same, but views are drawn in other shares, so that it will not end with quite the same weights",
+            stacklevel=2,
+        )
     logger.info("resuming %s at step %d", folder, state.position["step"])
     return state
 
@@ -98,8 +111,7 @@ def locked(folder: Path | None) -> Iterator[None]:
         return
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".lock"
-    rank = os.environ.get("LOCAL_RANK", "0")
-    if rank != "0":
+    if not first_rank():
         yield
         return
     with path.open("w") as file:

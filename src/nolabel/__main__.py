@@ -1,0 +1,3 @@
+from nolabel.cli.app import main
+
+main()
