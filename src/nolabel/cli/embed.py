@@ -5,6 +5,8 @@ from typing import Any
 
 import typer
 
+from nolabel.data.replacing import replacing
+
 
 def command(
     run: Path = typer.Argument(..., help="Run folder of `nolabel learn`."),
@@ -23,7 +25,6 @@ def command(
 
     With --add they come into the run's index as well; the encoder stays as it is.
     """
-    import os
 
     import numpy as np
 
@@ -48,15 +49,11 @@ def command(
         raise ValueError(f"--layer is for encoders of images; {type(learner).__name__} has representation alone")
     vectors = learner.transform_source(opened, **chosen)
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.stem}.partial{out.suffix}")
-    try:
+    with replacing(out) as partial:
         if out.suffix == ".npy":
             np.save(partial, vectors, allow_pickle=False)
         else:
             _write_parquet(partial, vectors, table, contents.rows)
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
     summary = {"file": str(out), "rows": len(vectors), "width": vectors.shape[1], "skipped": len(contents.skipped)}
     if index is not None:
         searched = searched_rows(learner, table, opened)

@@ -33,30 +33,6 @@ def locate(path: str | os.PathLike[str]) -> tuple[Path, str]:
     return folder, name
 
 
-@contextmanager
-def exclusive(lock: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold `lock` alone among all processes; without `wait` a second comer gets BlockingIOError at once.
-
-    The kernel lets go of the lock when its holder dies, so a killed writer never blocks the next one.
-    """
-    import fcntl
-
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
-            raise BlockingIOError(
-                f"the index {lock.with_suffix('.lance')} is being written by process {holder}: try again afterwards"
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def when_free(write: Callable[[], T], patience: float = 30.0) -> T:
     """What `write` returns, tried again while another process writes the index; BlockingIOError after `patience` seconds."""
     begun = time.monotonic()

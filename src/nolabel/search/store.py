@@ -20,8 +20,9 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
 
+from nolabel.data.locks import exclusive
 from nolabel.search.fields import Fields
-from nolabel.search.files import exclusive, locate
+from nolabel.search.files import locate
 
 FORMAT = 2  # 1 holds vectors only
 PREFIX = "nolabel."  # of our entries in the schema's metadata
@@ -86,7 +87,7 @@ class Store:
             notes |= {"text": fields.text} | ({"language": fields.language} if fields.language else {})
         if encoder is not None:
             notes["encoder"] = encoder
-        with exclusive(parent / f"{name}.lock"):
+        with exclusive(parent / f"{name}.lock", f"the index {folder}"):
             database = lancedb.connect(str(parent))
             if vocabulary is not None:
                 _write_vocabulary(database, parent, name, vocabulary, notes["identity"])
@@ -109,7 +110,7 @@ class Store:
 
     def writing(self) -> AbstractContextManager[None]:
         """Be the only writer among all processes; a second one gets BlockingIOError naming the first."""
-        return exclusive(self.parent / f"{self.name}.lock")
+        return exclusive(self.parent / f"{self.name}.lock", f"the index {self.folder}")
 
     def current(self) -> tuple[Any, int]:
         """The newest version and its number; while nothing was committed this costs one look at a time stamp."""

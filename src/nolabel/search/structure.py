@@ -20,7 +20,8 @@ import faiss as _faiss
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from nolabel.search.files import exclusive, publishing, seal, sealed
+from nolabel.data.locks import exclusive
+from nolabel.search.files import publishing, seal, sealed
 from nolabel.search.funnel import Tally
 
 faiss: Any = _faiss  # its type stubs know neither arrays nor keyword arguments
@@ -192,7 +193,7 @@ class Structure:
             return Structure(cut, self.metric, zeros=_zero_rows(cut, self.metric))
         final = self.folder / f"prefix-{dim}"
         self.folder.mkdir(parents=True, exist_ok=True)  # somebody may have cleared it since it was mapped
-        with exclusive(self.folder / "build.lock", wait=True):
+        with exclusive(self.folder / "build.lock", str(self.folder), wait=True):
             try:
                 return Structure.load(final)
             except (OSError, ValueError, RuntimeError, KeyError):
