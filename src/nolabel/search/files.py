@@ -14,6 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
+from nolabel.data.replacing import naming
+
 T = TypeVar("T")
 
 SAMPLES, SAMPLE_BYTES = 64, 4096
@@ -56,7 +60,8 @@ def publishing(final: Path) -> Iterator[Path]:
     temporary = final.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
     temporary.mkdir()
     try:
-        yield temporary
+        with naming(final):
+            yield temporary
         for file in temporary.iterdir():
             with file.open("rb") as stream:
                 os.fsync(stream.fileno())
@@ -66,6 +71,14 @@ def publishing(final: Path) -> Iterator[Path]:
     finally:
         for left in final.parent.glob(f"{TEMPORARY}*"):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def allocated(path: Path, kind: Any, shape: tuple[int, ...]) -> np.memmap:
+    """A mapped array in a new file whose room is taken at once: a full disk is an OSError here, not a dead process later."""
+    array: np.memmap = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
+    with naming(path), path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def checksum(file: Path) -> str:

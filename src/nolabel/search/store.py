@@ -9,7 +9,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from nolabel.search.files import locate
 FORMAT = 2  # 1 holds vectors only
 PREFIX = "nolabel."  # of our entries in the schema's metadata
 SCAN_ROWS = 16_384
-SETTLED = 0.1  # seconds after which a folder's time stamp cannot hide a second change
+SETTLED = 0.1  # seconds after which a folder's time stamp cannot hide a second change, by a clock that nobody sets
 
 
 class Store:
@@ -45,7 +45,7 @@ class Store:
             raise ValueError(f"path: {given} is not an index: it holds no Lance data set {self.folder.name}")
         self._db = lancedb.connect(str(self.parent))
         self._lock = threading.Lock()
-        self._stamp = (0, False)
+        self._stamp = (0, 0.0, False)
         self._known: tuple[Any, np.ndarray, np.ndarray] | None = None
         try:
             table = self._db.open_table(self.name)
@@ -108,13 +108,23 @@ class Store:
         found: list[str] = table.to_arrow()["word"].to_pylist()
         return found
 
-    def writing(self) -> AbstractContextManager[None]:
-        """Be the only writer among all processes; a second one gets BlockingIOError naming the first."""
-        return exclusive(self.parent / f"{self.name}.lock", f"the index {self.folder}")
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the only writer among all processes; a second one gets BlockingIOError naming the first.
+
+        What keeps Lance from writing, such as a full disk, becomes an OSError that names the index.
+        """
+        with exclusive(self.parent / f"{self.name}.lock", f"the index {self.folder}"):
+            try:
+                yield
+            except RuntimeError as error:
+                if "LanceError(IO)" not in str(error):
+                    raise
+                raise OSError(f"could not write the index {self.folder}: {one_line(error)}") from error
 
     def current(self) -> tuple[Any, int]:
         """The newest version and its number; while nothing was committed this costs one look at a time stamp."""
-        stamp, settled = self._stamp
+        stamp, seen, settled = self._stamp
         try:
             now = os.stat(self._versions).st_mtime_ns
         except FileNotFoundError:
@@ -128,7 +138,8 @@ class Store:
                 raise ValueError(f"the index {self.folder} was replaced by another: open it again")
             if version != self._newest[1]:
                 self._newest = (table, version)
-            self._stamp = (now, time.time() - now / 1e9 > SETTLED)
+            seen = seen if stamp == now else time.monotonic()
+            self._stamp = (now, seen, time.monotonic() - seen > SETTLED)
             return self._newest
 
     def newest(self) -> Any:
@@ -211,6 +222,12 @@ class Store:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # other readers of old versions: said in Index.compact
             table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+        if left := len(self.newest().list_versions()) - 1:
+            warnings.warn(
+                f"{left} older versions of {self.folder} stay on the disk: they have tags, or are dated later than now "
+                "because the clock was set back; compact again then",
+                stacklevel=3,
+            )
 
 
 def _metadata(notes: Mapping[str, str]) -> dict[str, str]:
@@ -233,9 +250,10 @@ def _notes(table: Any) -> dict[str, str]:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of a message, without the places in the engine's source."""
+    """The first line of a message, without the engine's own kinds of errors and places in its source."""
     first = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return re.sub(r",? \S+\.rs:\d+:\d+.*$", "", first).strip().rstrip(".")
+    first = re.sub(r",? \S+\.rs:\d+:\d+.*$", "", first)
+    return re.sub(r"^lance error: (LanceError\(IO\): )?", "", first).strip().rstrip(".")
 
 
 def check_where(where: str) -> None:

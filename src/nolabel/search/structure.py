@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from nolabel.data.locks import exclusive
-from nolabel.search.files import publishing, seal, sealed
+from nolabel.search.files import allocated, publishing, seal, sealed
 from nolabel.search.funnel import Tally
 
 faiss: Any = _faiss  # its type stubs know neither arrays nor keyword arguments
@@ -126,7 +126,7 @@ class Structure:
         cls, folder: Path, chunks: Iterable[np.ndarray], rows: int, dim: int, metric: str, kind: str | None = None
     ) -> None:
         """Write the structure of `rows` vectors, read once from `chunks`, into an empty folder."""
-        matrix = np.lib.format.open_memmap(folder / "matrix.npy", mode="w+", dtype=np.float32, shape=(rows, dim))
+        matrix = allocated(folder / "matrix.npy", np.float32, (rows, dim))
         filled = 0
         zeros = [np.zeros(0, np.int64)]
         for chunk in chunks:
@@ -143,7 +143,10 @@ class Structure:
             ivf = _inverted_lists(np.asarray(matrix), metric, kind)
             np.save(folder / "lists.npy", _list_of_each_row(ivf, rows))
             notes["nprobe"] = _calibrate(np.asarray(matrix), ivf, metric, kind)
-            faiss.write_index(ivf, str(folder / "ivf.faiss"))
+            try:
+                faiss.write_index(ivf, str(folder / "ivf.faiss"))
+            except RuntimeError as error:
+                raise OSError(str(error)) from error
         seal(folder, notes)
 
     @classmethod

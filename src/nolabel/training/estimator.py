@@ -104,7 +104,8 @@ class Estimator(BaseEstimator):
             k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()
         }  # own memory for tied weights
         written.append(folder / TENSORS)
-        _save_file(folder / TENSORS, _partial(folder / TENSORS), contiguous, {"class": config["class"]})
+        with naming(folder / TENSORS, _partial(folder / TENSORS)):
+            _save_file(_partial(folder / TENSORS), contiguous, {"class": config["class"]})
         config["tensor_bytes"] = _partial(folder / TENSORS).stat().st_size
         written.append(folder / CONFIG)
         with naming(folder / CONFIG, _partial(folder / CONFIG)):
@@ -221,14 +222,14 @@ def write_text(path: Path, text: str) -> None:
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
     """A safetensors file that appears whole or not at all."""
     with replacing(path) as partial:
-        _save_file(path, partial, tensors, metadata)
+        _save_file(partial, tensors, metadata)
 
 
-def _save_file(path: Path, partial: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+def _save_file(partial: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
     try:
         save_file(tensors, partial, metadata=metadata)
     except SafetensorError as error:  # a full disk surfaces as an error of the library
-        raise OSError(f"could not write {path}: {error}") from None
+        raise OSError(str(error)) from None
 
 
 def read_tensors(path: Path, expected: int | None = None) -> dict[str, torch.Tensor]:
