@@ -32,6 +32,7 @@ def command(
     from nolabel.cli.contents import contents_of
     from nolabel.cli.output import answer, pairs
     from nolabel.cli.run import index_rows, open_table, read_columns, searched_rows
+    from nolabel.data.locks import exclusive
     from nolabel.search.files import when_free
     from nolabel.training import load
 
@@ -50,7 +51,7 @@ def command(
         raise ValueError(f"--layer is for encoders of images; {type(learner).__name__} has representation alone")
     vectors = learner.transform_source(opened, **chosen)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as partial:
+    with exclusive(out.with_name(f".{out.name}.lock"), str(out), wait=True), replacing(out) as partial:
         if out.suffix == ".npy":
             np.save(partial, vectors, allow_pickle=False)
         else:

@@ -22,7 +22,7 @@ from nolabel.data.columns import column_blocks
 from nolabel.data.decoding import Cell, UnreadableImage, decode
 from nolabel.data.image_cache import ImageCache
 from nolabel.data.locks import exclusive
-from nolabel.data.replacing import replace_text
+from nolabel.data.replacing import naming, replace_text
 from nolabel.data.sources import Skipped
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class CacheFiles:
         if cache is not None:
             return cache
         self.folder.mkdir(parents=True, exist_ok=True)
-        with exclusive(self.folder / "lock", str(self.folder), wait=True):
+        with naming(self.folder), exclusive(self.folder / "lock", str(self.folder), wait=True):
             cache = self._open(len(table))  # perhaps another process has made it meanwhile
             if cache is not None:
                 return cache

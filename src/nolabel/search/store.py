@@ -50,7 +50,7 @@ class Store:
         try:
             table = self._db.open_table(self.name)
             self._newest = (table, int(table.version))
-        except (ValueError, RuntimeError, OSError) as error:
+        except Exception as error:  # damaged files make Lance raise nearly anything
             raise ValueError(f"path: {given} is not an index: {one_line(error)}") from None
         notes = _notes(table)
         if "format" not in notes:
@@ -118,9 +118,17 @@ class Store:
             try:
                 yield
             except RuntimeError as error:
-                if "LanceError(IO)" not in str(error):
+                if not str(error).startswith("lance error"):
                     raise
                 raise OSError(f"could not write the index {self.folder}: {one_line(error)}") from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What Lance says of files that are damaged or gone, nearly anything, as an OSError that names the index."""
+        try:
+            yield
+        except Exception as error:
+            raise OSError(f"could not read the index {self.folder}: {one_line(error)}") from error
 
     def current(self) -> tuple[Any, int]:
         """The newest version and its number; while nothing was committed this costs one look at a time stamp."""
@@ -151,7 +159,8 @@ class Store:
         commit = (_notes(table).get("identity"), int(table.version))
         known = self._known
         if known is None or known[0] != commit:
-            ids, addresses = _by_address(table.search().with_row_id(True).select(["id"]).to_arrow())
+            with self._reading():
+                ids, addresses = _by_address(table.search().with_row_id(True).select(["id"]).to_arrow())
             ids.flags.writeable = addresses.flags.writeable = False  # kept for the next who asks
             self._known = known = (commit, ids, addresses)
         return known[1:]
@@ -168,13 +177,15 @@ class Store:
 
     def scan(self, table: Any, columns: Sequence[str]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         """Addresses and columns of all rows, a few thousand at a time."""
-        for batch in table.search().with_row_id(True).select(list(columns)).to_batches(SCAN_ROWS):
-            yield batch["_rowid"].to_numpy().astype(np.int64), batch.select(list(columns))
+        with self._reading():
+            for batch in table.search().with_row_id(True).select(list(columns)).to_batches(SCAN_ROWS):
+                yield batch["_rowid"].to_numpy().astype(np.int64), batch.select(list(columns))
 
     def whole(self, table: Any, columns: Sequence[str]) -> pa.Table:
         """Columns of all rows, by rising address."""
         names = list(columns)
-        found = table.search().with_row_id(True).select(names).to_arrow()
+        with self._reading():
+            found = table.search().with_row_id(True).select(names).to_arrow()
         at = found["_rowid"].to_numpy()
         rising = (at[1:] > at[:-1]).all()
         return (found if rising else found.take(np.argsort(at))).select(names)
@@ -185,6 +196,8 @@ class Store:
         try:
             found = table.take_row_ids(addresses.tolist()).select(names).with_row_id().to_arrow()
         except RuntimeError as error:
+            if "not found" not in str(error).lower():
+                raise OSError(f"could not read the index {self.folder}: {one_line(error)}") from error
             raise RuntimeError(f"the index was compacted after this search: search again ({one_line(error)})") from None
         at = found["_rowid"].to_numpy().astype(np.int64)
         order = np.argsort(at)
@@ -224,8 +237,8 @@ class Store:
             table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
         if left := len(self.newest().list_versions()) - 1:
             warnings.warn(
-                f"{left} older versions of {self.folder} stay on the disk: they have tags, or are dated later than now "
-                "because the clock was set back; compact again then",
+                f"{left} older versions of {self.folder} stay on the disk, deleted rows and all: they are dated later than now, "
+                "as if the clock had been set back; compact again when it has come there",
                 stacklevel=3,
             )
 
@@ -253,7 +266,7 @@ def one_line(error: BaseException) -> str:
     """The first line of a message, without the engine's own kinds of errors and places in its source."""
     first = str(error).splitlines()[0] if str(error) else type(error).__name__
     first = re.sub(r",? \S+\.rs:\d+:\d+.*$", "", first)
-    return re.sub(r"^lance error: (LanceError\(IO\): )?", "", first).strip().rstrip(".")
+    return re.sub(r"^lance error: (LanceError\(\w+\): )?", "", first).strip().rstrip(".")
 
 
 def check_where(where: str) -> None:

@@ -40,7 +40,7 @@ class Views:
                         if known is None or known.version != version:
                             self.newest[name] = self._read(name, table, version)
                     return {name: self.newest[name] for name in names}
-                except RuntimeError:
+                except (RuntimeError, OSError):
                     if self.store.current()[1] == version:
                         raise
                     # another process compacted the data set while it was read

@@ -138,9 +138,14 @@ class Estimator(BaseEstimator):
             made = cls(**params)
             for name, value in config["learned"].items():
                 setattr(made, name, _decode(value, f"learned.{name}", tensors, folder))
-        except (KeyError, TypeError, AttributeError, ImportError) as error:
-            raise ValueError(f"{folder / CONFIG} is damaged or of another version: {error}") from None
-        made._restore({k: v for k, v in tensors.items() if not k.startswith(("params.", "learned."))})
+            made._restore({k: v for k, v in tensors.items() if not k.startswith(("params.", "learned."))})
+        except OSError:  # such as a pre-trained encoder that is not here
+            raise
+        except Exception as error:  # damaged values make constructors raise nearly anything
+            if str(folder) in str(error):
+                raise
+            reason = " ".join(str(error).split())[:400] or type(error).__name__
+            raise ValueError(f"{folder / CONFIG} is damaged or of another version: {reason}") from error
         return made
 
 

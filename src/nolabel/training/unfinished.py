@@ -111,7 +111,8 @@ def locked(folder: Path | None) -> Iterator[None]:
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     place = folder.resolve()
-    if os.environ.get("LOCAL_RANK", "0") != "0" or place in _held.get():
+    first = all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    if not first or place in _held.get():  # the processes of one run share the folder of the first
         yield
         return
     try:
