@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test page claims studies gallery speed clean
+.PHONY: demo test page claims studies gallery speed faults clean
 demo: .venv/ready
 	$(BIN)/nolabel demo
 
@@ -29,6 +29,11 @@ gallery: .venv/ready
 
 speed: .venv/ready
 	$(BIN)/python -m benchmarks.speed
+
+# Kills and damaged inputs by the hundred and the thousand; what came of them is committed.
+faults: .venv/ready
+	$(BIN)/python -m tests.faults kills --number 100 --seed 7 --out tests/faults/kills.json
+	$(BIN)/python -m tests.faults inputs --number 5000 --seed 7 --out tests/faults/inputs.json
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

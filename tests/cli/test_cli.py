@@ -104,6 +104,11 @@ def test_embed_adds_to_the_index_of_the_run(learned, photos, capsys, tmp_path):
     code, out, _ = run(capsys, "embed", run_folder, tmp_path / "new", "--add", "--out", tmp_path / "z.npy", "--json")
     assert code == 0
     assert (json.loads(out)["added"], json.loads(out)["ids"]) == (1, "64 to 64")
+    shutil.copy(photos / "odd" / "005.png", tmp_path / "new" / "other.png")
+    code, out, _ = run(capsys, "embed", run_folder, tmp_path / "new", "--add", "--out", tmp_path / "z.npy", "--json")
+    assert {name: json.loads(out)[name] for name in ("added", "added before", "ids")} == {
+        "added": 1, "added before": 1, "ids": "65 to 65",
+    }  # fmt: skip
     code, out, _ = run(capsys, "search", run_folder, photos / "odd" / "003.png", "-k", 2, "--json")
     assert {hit["path"] for hit in json.loads(out)} == {"odd/003.png", "again.png"}
     added = Index.open(run_folder).rows([64]).to_pylist()[0]
@@ -113,7 +118,7 @@ def test_embed_adds_to_the_index_of_the_run(learned, photos, capsys, tmp_path):
         capsys, "protect", "forget", run_folder, "--ids", tmp_path / "ids.txt", "--out", tmp_path / "out"
     )
     assert code == 2
-    assert "holds 1 images that were added after learning" in err
+    assert "holds 2 images that were added after learning" in err
 
 
 def test_assess_reads_runs_and_files_and_audits_with_labels(learned, photos, capsys, tmp_path):

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from nolabel.data.locks import exclusive
 from nolabel.search import Index, derived, structure
-from nolabel.search.files import exclusive, locate
+from nolabel.search.files import locate
 
 ROWS, DIM = 3000, 32
 
@@ -173,9 +174,9 @@ def test_threads_search_while_rows_are_added(tmp_path, small_limits):
 
 def test_two_writers(tmp_path):
     index = Index.create(tmp_path, 2)
-    with exclusive(tmp_path / "index.lock"):
+    with exclusive(tmp_path / "index.lock", ""):
         for write in (lambda: index.add(np.eye(2)), lambda: index.delete(where="true"), index.compact):
-            with pytest.raises(BlockingIOError, match=rf"index.lance is being written by process {os.getpid()}: try"):
+            with pytest.raises(BlockingIOError, match=rf"index.lance is in use by process {os.getpid()}: wait"):
                 write()
         assert len(index.search([1.0, 0.0])) == 0  # readers are not kept out
     assert index.add(np.eye(2)).tolist() == [0, 1]

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pytest
 from scipy import sparse
 
+from nolabel.data.locks import exclusive
 from nolabel.search import Index, derived
-from nolabel.search.files import exclusive
 
 WORDS = 30
 
@@ -178,8 +178,8 @@ def test_a_second_process_builds_and_finds_what_the_first_wrote(tmp_path, small_
     other = run(SECOND_PROCESS, tmp_path)
     assert other.stdout.read().strip() == str(index.search("add7", 3).ids.tolist())
     assert other.wait() == 0
-    with exclusive(tmp_path / "index.lock"):
-        with pytest.raises(BlockingIOError, match=rf"index.lance is being written by process {os.getpid()}"):
+    with exclusive(tmp_path / "index.lock", ""):
+        with pytest.raises(BlockingIOError, match=rf"index.lance is in use by process {os.getpid()}"):
             index.add(**rows(8))
         assert len(index.search("add7", 3)) == 3  # readers are not kept out
     reader = Index(tmp_path)

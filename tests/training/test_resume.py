@@ -188,7 +188,7 @@ def test_killed_in_the_middle(images, tmp_path):
             assert process.poll() is None, "the run ended before it could be killed"
             assert time.monotonic() < deadline, "the run never began"
             time.sleep(0.005)
-        with pytest.raises(ValueError, match="run is in use by another process: wait for it or choose another folder"):
+        with pytest.raises(BlockingIOError, match=f"run is in use by process {process.pid}: wait for it"):
             learner.fit(images, run=folder, resume=True)
         os.kill(process.pid, signal.SIGKILL)
     finally:
@@ -324,7 +324,7 @@ def test_damaged_checkpoint(unfinished, images):
 def test_folder_in_use(images, tmp_path):
     with (tmp_path / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ValueError, match="is in use by another process"):
+        with pytest.raises(BlockingIOError, match="is in use by process unknown: wait for it"):
             tiny(SimCLR, steps=1).fit(images, run=tmp_path)
     tiny(SimCLR, steps=1).fit(images, run=tmp_path)
     assert not (tmp_path / ".lock").exists()

@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import typer
 
 from nolabel.cli.classified import PREDICTIONS
+from nolabel.data.replacing import replacing
 
 CANDIDATES, PICTURE, REPORT, RUNS = "candidates.csv", "candidates.png", "report.json", "candidates"
 METHODS = ("coral", "mmd", "dann", "entropy")
@@ -56,11 +56,13 @@ def command(
 ) -> None:
     """Adapt a model to images of another site, several ways, and keep the one that a label-free score prefers."""
     global last_run
+    from nolabel.cli.claims import claim
     from nolabel.cli.run import open_table, read_columns
     from nolabel.learn import ImageClassifier
     from nolabel.training import load
 
     last_run = folder = out or Path("runs") / f"{Path(site.rstrip('/')).stem or 'data'}-adapted"
+    claim(folder)
     if (folder / REPORT).exists():
         raise ValueError(f"{folder} holds a finished run: choose another folder or delete it")
     methods, trade_offs = _asked(method, trade_off)
@@ -256,16 +258,11 @@ def _table(ranking: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[Any]
 
 def write_candidates(path: Path, ranking: Sequence[dict[str, Any]]) -> None:
     """A line a candidate and epoch, best first; empty cells where there is no score."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(ranking[0])
-            for row in ranking:
-                writer.writerow([_cell(value) for value in row.values()])
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(ranking[0])
+        for row in ranking:
+            writer.writerow([_cell(value) for value in row.values()])
 
 
 def _cell(value: Any) -> Any:
@@ -307,12 +304,8 @@ def draw(path: Path, ranking: Sequence[dict[str, Any]]) -> str | None:
     axes.set(xlabel="epoch", ylabel="Transfer Score, without labels")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
-    partial = path.with_name(f".{path.stem}.partial.png")
-    try:
+    with replacing(path) as partial:
         figure.savefig(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return str(path)
 
 

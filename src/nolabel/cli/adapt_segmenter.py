@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from nolabel.data.replacing import replacing
+
 #: Files of the run folder.
 LAYERS, PICTURE, SHEET, MASKS, LISTED = (
     "transferability.csv", "transferability.png", "overlay.png", "masks", "masks.csv",
@@ -157,9 +159,8 @@ def _segmented(
         for name in sorted({name for one in found.values() for name in one.iou}):
             scores[f"IoU of {name}"] = {who: one.iou.get(name, 0.0) for who, one in found.items()}
     sheet = overlay_sheet(model, adapted, opened, truth, adapter)
-    partial = folder / f".{SHEET}.partial.png"
-    sheet.save(partial)
-    os.replace(partial, folder / SHEET)
+    with replacing(folder / SHEET) as partial:
+        sheet.save(partial)
     files = {"masks": str(folder / MASKS), "listed": str(folder / LISTED), "overlays": str(folder / SHEET)}
     return files, scores, len(names)
 
@@ -365,20 +366,14 @@ def draw(path: Path, adapter: Any) -> str | None:
     right.legend(fontsize=8, frameon=False)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
-    partial = path.with_name(f".{path.stem}.partial.png")
-    figure.savefig(partial)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        figure.savefig(partial)
     return str(path)
 
 
 def write_rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table of values as CSV, under a temporary name, then renamed."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(header)
-            writer.writerows([[f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row] for row in rows])
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows([[f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row] for row in rows])

@@ -29,6 +29,7 @@ from nolabel.cli import (
     search,
     senses,
 )
+from nolabel.cli.claims import let_go
 from nolabel.training.place import first_rank
 
 INTERRUPTED = 130
@@ -77,7 +78,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGTERM, _interrupt)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its hints on speed are for developers
     try:
-        with warnings.catch_warnings():
+        with let_go(), warnings.catch_warnings():
             warnings.filterwarnings("default", category=UserWarning)
             warnings.showwarning = _warn
             result = app(args=given, standalone_mode=False, prog_name="nolabel")
@@ -124,10 +125,11 @@ def _resume_line(given: list[str]) -> str:
     if not given or given[0] not in resumable:
         return "interrupted"
     folder = resumable[given[0]].last_run
-    if folder is None or not os.path.exists(os.path.join(folder, "checkpoint.safetensors")):
-        return "interrupted before the first checkpoint: nothing to resume"
     words = given if "--resume" in given else [*given, "--resume"]
-    return f"interrupted; checkpoint kept. Go on with: nolabel {shlex.join(words)}"
+    for name, kept in (("checkpoint.safetensors", "checkpoint"), ("config.json", "model")):
+        if folder is not None and os.path.exists(os.path.join(folder, name)):
+            return f"interrupted; {kept} kept. Go on with: nolabel {shlex.join(words)}"
+    return "interrupted before the first checkpoint: nothing to resume"
 
 
 def _interrupt(*signals: Any) -> NoReturn:

@@ -1,11 +1,12 @@
 """What `nolabel classify` finds out, whatever it labels: scores beside a baseline's, predictions, the picture."""
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from nolabel.data.replacing import replacing
 
 PREDICTIONS, PICTURE, REPORT = "predictions.csv", "confusion.png", "report.json"
 
@@ -136,30 +137,24 @@ def draw(path: Path, scores: Mapping[str, Mapping[str, Any]]) -> str | None:
                     panel.text(
                         x, y, f"{n:,}", ha="center", va="center", color="white" if shares[y][x] > 0.5 else "black"
                     )
-    partial = path.with_name(f".{path.stem}.partial.png")
-    figure.savefig(partial, dpi=120)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=120)
     return str(path)
 
 
 def write_predictions(path: Path, done: Done) -> None:
     """A line a row: given and told label and its probability, by task, and whether it was held out."""
     result = done.result
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            parts = [part for name in result.tasks for part in (name, f"{name} told", f"{name} probability")]
-            writer.writerow(["row", done.called, *parts, "held out"])
-            for at, (row, item) in enumerate(zip(done.rows, done.items, strict=True)):
-                cells: list[Any] = []
-                for task in result.tasks.values():
-                    given = "" if task.given[at] is None else task.given[at]
-                    cells += [given, task.told[at], f"{task.probability[at]:.4f}"]
-                writer.writerow([row, item, *cells, "yes" if row in result.held else "no"])
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        parts = [part for name in result.tasks for part in (name, f"{name} told", f"{name} probability")]
+        writer.writerow(["row", done.called, *parts, "held out"])
+        for at, (row, item) in enumerate(zip(done.rows, done.items, strict=True)):
+            cells: list[Any] = []
+            for task in result.tasks.values():
+                given = "" if task.given[at] is None else task.given[at]
+                cells += [given, task.told[at], f"{task.probability[at]:.4f}"]
+            writer.writerow([row, item, *cells, "yes" if row in result.held else "no"])
 
 
 def tables(scores: Mapping[str, Mapping[str, Any]]) -> list[Any]:

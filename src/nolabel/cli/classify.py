@@ -62,11 +62,13 @@ def command(
         zero_shot.classify(source, run, names or "", template, label, out, read_columns(column), as_json)
         return
     from nolabel.cli import classify_images, classify_urls
+    from nolabel.cli.claims import claim
     from nolabel.cli.output import answer
     from nolabel.cli.run import open_table, read_columns
     from nolabel.training.estimator import write_text
 
     last_run = folder = out or Path("runs") / f"{Path(source.rstrip('/')).stem or 'data'}-labels"
+    claim(folder)
     if (folder / REPORT).exists() or ((folder / "config.json").exists() and not resume):
         raise ValueError(f"{folder} holds a finished run: choose another folder or delete it")
     if not 0.0 < held_out < 1.0:

@@ -2,16 +2,16 @@
 
 import csv
 import json
-import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from nolabel.cli.corpora import ADDRESS, CORPUS, ENGINE, by_shards
+from nolabel.data.replacing import replacing
 
 SUSPECTS, TABLE, REPORT, PRETRAINED = "suspects.csv", "suspects.parquet", "report.json", "pretrained"
 PICTURES = {"wrong label": "wrong_labels.png", "stranger": "strangers.png"}
@@ -65,11 +65,13 @@ def command(
     Of a corpus of shards the vectors are taken, or made by --run, and two linear classifiers that learn from a sample judge
     all labels; no network is trained.
     """
+    from nolabel.cli.claims import claim
     from nolabel.cli.output import answer, grid
     from nolabel.cli.run import complete, open_table, read_columns
     from nolabel.training.estimator import write_text
 
     folder = out or Path("runs") / f"{Path(source.rstrip('/')).stem or 'data'}-clean"
+    claim(folder)
     if by_shards(source, engine, address):
         others = {
             "--labels": labels, "--encoder": encoder, "--size": image_size, "--epochs": epochs, "--show": show,
@@ -327,34 +329,21 @@ def columns_of(suspects: Sequence[Any], rows: Sequence[int], paths: Sequence[Any
     return columns | {name: [getattr(suspect, name) for suspect in suspects] for name in FIELDS}
 
 
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write under a temporary name, then rename."""
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def write_csv(path: Path, columns: dict[str, list[Any]]) -> None:
     """For a spreadsheet, the most suspicious first."""
-
-    def write(partial: Path) -> None:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            for row in zip(*columns.values(), strict=True):
-                writer.writerow([f"{value:.4f}" if isinstance(value, float) else value for value in row])
-
-    _replace(path, write)
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        for row in zip(*columns.values(), strict=True):
+            writer.writerow([f"{value:.4f}" if isinstance(value, float) else value for value in row])
 
 
 def write_parquet(path: Path, columns: dict[str, list[Any]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
-    _replace(path, lambda partial: parquet.write_table(pa.table(columns), partial))
+    with replacing(path) as partial:
+        parquet.write_table(pa.table(columns), partial)
 
 
 def draw(path: Path, kind: str, suspects: Sequence[Any], table: Any, show: int) -> str | None:
@@ -371,7 +360,8 @@ def draw(path: Path, kind: str, suspects: Sequence[Any], table: Any, show: int) 
     captions = [shortened(f"{s.given} > {s.suggested}" if kind == "wrong label" else f"{s.given}?", 15) for s in shown]
     what = "given > suggested" if kind == "wrong label" else "given"
     sheet = contact_sheet(f"{kind}s: {len(shown)} of {len(chosen):,}, {what}", pixels, captions)
-    _replace(path, lambda partial: sheet.save(partial))
+    with replacing(path) as partial:
+        sheet.save(partial)
     return str(path)
 
 

@@ -25,10 +25,11 @@ def cleaned(
     import pyarrow.parquet as parquet
 
     from nolabel.clean import suspects_by_shards
-    from nolabel.cli.clean import REPORT, SUSPECTS, TABLE, _replace
+    from nolabel.cli.clean import REPORT, SUSPECTS, TABLE
     from nolabel.cli.embed_corpus import embedded
     from nolabel.corpus import open_corpus
     from nolabel.corpus.reading import pieces
+    from nolabel.data.replacing import replacing
     from nolabel.training.estimator import write_text
 
     corpus = open_corpus(source)
@@ -48,17 +49,14 @@ def cleaned(
         corpus, skipped = open_corpus(str(folder / VECTORS)), made["skipped"]
     found = suspects_by_shards(corpus, label, random_state=seed, engine=engine, address=address)
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / TABLE, lambda partial: parquet.write_table(found.suspects, partial))
-
-    def write(partial: Path) -> None:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(found.suspects.column_names)
-            for batch in found.suspects.to_batches(max_chunksize=4096):
-                for row in batch.to_pylist():
-                    writer.writerow([f"{cell:.4f}" if isinstance(cell, float) else cell for cell in row.values()])
-
-    _replace(folder / SUSPECTS, write)
+    with replacing(folder / TABLE) as partial:
+        parquet.write_table(found.suspects, partial)
+    with replacing(folder / SUSPECTS) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(found.suspects.column_names)
+        for batch in found.suspects.to_batches(max_chunksize=4096):
+            for row in batch.to_pylist():
+                writer.writerow([f"{cell:.4f}" if isinstance(cell, float) else cell for cell in row.values()])
     kinds = found.suspects["kind"].to_pylist()
     summary = {
         "rows": found.rows + skipped,

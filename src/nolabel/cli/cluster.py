@@ -71,6 +71,7 @@ def command(
     """
     global last_run
     from nolabel.cli import cluster_domains, cluster_topics
+    from nolabel.cli.claims import claim
     from nolabel.cli.clustered import Wanted
     from nolabel.cli.run import read_columns
 
@@ -82,6 +83,7 @@ def command(
         if model is not None:
             _refuse(context, OF_LEARNING, "not for --model, which has learned")
         folder = out or Path("runs") / f"{name}-clusters"
+        claim(folder)
         last_run = folder / cluster_domains.TELLING
         wanted = Wanted(
             source, folder, domains, classes, model, run, columns, encoder, epochs, setting, label, top, seed, resume
@@ -90,6 +92,7 @@ def command(
         return
     _refuse(context, OF_DOMAINS, "for --domains COLUMN, which is not given")
     folder = out or Path("runs") / f"{name}-topics"
+    claim(folder)
     if (folder / "config.json").exists():
         raise ValueError(f"{folder} holds a finished run: choose another folder or delete it")
     settings = {"epochs": epochs, "vector_size": vector_size, "min_count": min_count, "sample": sample}

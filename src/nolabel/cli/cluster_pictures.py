@@ -1,6 +1,5 @@
 """Pictures of clusters from several domains: the mix of each domain, the surest images of each cluster."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from nolabel.cli.clean import shortened
+from nolabel.data.replacing import replacing
 
 #: Domains drawn, at most; more lines than these cannot be read.
 MOST = 60
@@ -52,12 +52,8 @@ def draw_mixes(path: Path, domains: Sequence[str], mix: np.ndarray) -> None:
     some = f"{len(shown)} of {len(domains)} domains" if len(shown) < len(domains) else f"{len(domains)} domains"
     axes.set_title(f"Mix of {k} clusters in {some}", fontsize=10, loc="left")
     axes.spines[:].set_visible(False)
-    partial = path.with_name(f".{path.stem}.partial.png")
-    try:
+    with replacing(path) as partial:
         figure.savefig(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def draw_sheet(path: Path, title: str, table: Any, captions: Sequence[str]) -> None:
@@ -67,9 +63,5 @@ def draw_sheet(path: Path, title: str, table: Any, captions: Sequence[str]) -> N
 
     opened = open_images(table, size=TILE)
     sheet = contact_sheet(title, opened.images(range(len(opened))), [shortened(text, CAPTION) for text in captions])
-    partial = path.with_name(f".{path.stem}.partial.png")
-    try:
+    with replacing(path) as partial:
         sheet.save(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

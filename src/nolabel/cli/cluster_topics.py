@@ -1,13 +1,14 @@
 """`nolabel cluster` of documents, by topics that keywords describe."""
 
 import csv
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from nolabel.data.replacing import replacing
 
 TABLE, BEST, PAGE = "topics.parquet", "best_documents.csv", "topics.html"
 #: Columns that say which document a row is.
@@ -144,30 +145,21 @@ def _write_table(path: Path, documents: Documents, topics: list[str], labels: An
         None if label is None else float(s[topics.index(label)]) for label, s in zip(labels, similarity)
     ]
     columns |= {f"similarity to {topic}": similarity[:, i] for i, topic in enumerate(topics)}
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with replacing(path) as partial:
         pq.write_table(pa.table(columns), partial, compression="zstd")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _write_best(path: Path, documents: Documents, topics: list[str], best: Sequence[Any], similarity: Any) -> None:
     """The best documents of each topic, for a spreadsheet."""
-    partial = path.with_name(f".{path.name}.partial")
     identifiers = documents.identifiers
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["topic", "rank", "similarity", "row", *identifiers, "text"])
-            for i, topic in enumerate(topics):
-                for rank, at in enumerate(best[i], start=1):
-                    text = " ".join(documents.texts[at].split())[:TEXT_LENGTH]
-                    which = [values[at] for values in identifiers.values()]
-                    writer.writerow([topic, rank, f"{similarity[at, i]:.4f}", documents.rows[at], *which, text])
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["topic", "rank", "similarity", "row", *identifiers, "text"])
+        for i, topic in enumerate(topics):
+            for rank, at in enumerate(best[i], start=1):
+                text = " ".join(documents.texts[at].split())[:TEXT_LENGTH]
+                which = [values[at] for values in identifiers.values()]
+                writer.writerow([topic, rank, f"{similarity[at, i]:.4f}", documents.rows[at], *which, text])
 
 
 def _summary(folder: Path, learner: Any, documents: Documents, labels: Any, similarity: Any) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 import csv
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import typer
+
+from nolabel.data.replacing import replacing
 
 KEPT, DROPPED, REPORT, PAGE = "kept.parquet", "dropped.csv", "report.json", "curated.html"
 TEXT_LENGTH = 500
@@ -33,13 +34,16 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Drop pairs of images and texts that are of no use; leaves what is kept, what went and why, and a page of examples."""
+    from nolabel.cli.claims import claim
     from nolabel.cli.output import answer, grid
     from nolabel.cli.run import open_table, read_columns
     from nolabel.curate import NoisyTextFilter
+    from nolabel.training.estimator import write_text
 
     if examples < 0:
         raise ValueError(f"--examples must be at least 0, got {examples}")
     folder = out or Path("runs") / f"{Path(source.rstrip('/')).stem or 'data'}-curated"
+    claim(folder)
     there = [name for name in (KEPT, DROPPED, REPORT, PAGE) if (folder / name).exists()]
     if there:
         raise ValueError(f"{folder} holds {there[0]} already: choose another folder or delete it")
@@ -65,7 +69,7 @@ def command(
     _write_page(folder / PAGE, source, table, rules, examples)
     summary = {name: report[name] for name in ("rows", "kept", "dropped")}
     summary |= {name: str(folder / file) for name, file in (("table", KEPT), ("reasons", DROPPED), ("page", PAGE))}
-    _replace(folder / REPORT, lambda path: path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8"))
+    write_text(folder / REPORT, json.dumps(report, indent=1) + "\n")
     shown = [[rule, dropped] for rule, dropped in report["dropped"].items()]
     lines = ["", f"open    {folder / PAGE}", f"learn   nolabel learn {folder / KEPT}"]
     answer(
@@ -93,23 +97,14 @@ def _require(table: Any, source: str, any_size: bool) -> None:
         )
 
 
-def _replace(path: Path, write: Any) -> None:
-    """Write under a temporary name, then rename."""
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _write_kept(path: Path, kept: Any) -> None:
     import datasets
 
     shown = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
-        _replace(path, lambda partial: kept.to_parquet(str(partial)))
+        with replacing(path) as partial:
+            kept.to_parquet(str(partial))
     finally:
         if shown:
             datasets.enable_progress_bars()
@@ -123,15 +118,12 @@ def _write_dropped(path: Path, table: Any, dropped: list[tuple[int, str, str]]) 
     which = [list(part[name]) for name in named]
     texts = list(part["text"])
 
-    def write(partial: Path) -> None:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["row", "rule", "reason", *named, "text"])
-            for at, verdict in enumerate(dropped):
-                text = " ".join((texts[at] or "").split())[:TEXT_LENGTH]
-                writer.writerow([*verdict, *(values[at] for values in which), text])
-
-    _replace(path, write)
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["row", "rule", "reason", *named, "text"])
+        for at, verdict in enumerate(dropped):
+            text = " ".join((texts[at] or "").split())[:TEXT_LENGTH]
+            writer.writerow([*verdict, *(values[at] for values in which), text])
 
 
 def _write_page(path: Path, source: str, table: Any, rules: Any, examples: int) -> None:
@@ -188,4 +180,5 @@ def _write_page(path: Path, source: str, table: Any, rules: Any, examples: int) 
         sections="\n".join(sections),
         style=package.joinpath("report.css").read_text(encoding="utf-8"),
     )
-    _replace(path, lambda partial: partial.write_text(html, encoding="utf-8"))
+    with replacing(path) as partial:
+        partial.write_text(html, encoding="utf-8")

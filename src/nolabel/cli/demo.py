@@ -17,9 +17,12 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Learn digits or docstrings without labels, judge and search them, and leave a report to look at: about a minute."""
+    from nolabel.cli.claims import claim
+
     if what not in ("digits", "docs"):
         raise ValueError(f"expected digits or docs, got {what!r}")
     folder = out or _free(Path("runs") / what)
+    claim(folder)
     (_digits if what == "digits" else _docs)(folder, as_json)
 
 

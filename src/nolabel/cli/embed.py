@@ -1,11 +1,13 @@
 """`nolabel embed`: vectors of new data from a trained run."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from nolabel.cli.corpora import ADDRESS, CORPUS, ENGINE, by_shards
+from nolabel.data.replacing import replacing
 
 REPRESENTATION = "representation"
 
@@ -33,16 +35,17 @@ def command(
 ) -> None:
     """Write a vector for every item: Parquet with the columns path, row and vector, or a NumPy array.
 
-    With --add they come into the run's index as well; the encoder stays as it is. A corpus of shards is embedded shard by
-    shard, into shards with the columns id, those it has, and vector; the same command again goes on where it stopped.
+    With --add they come into the run's index as well, each once however often it is added; the encoder stays as it is.
+    A corpus of shards is embedded shard by shard, into shards with the columns id, those it has, and vector; the same
+    command again goes on where it stopped.
     """
-    import os
 
     import numpy as np
 
     from nolabel.cli.contents import contents_of
     from nolabel.cli.output import answer, pairs
     from nolabel.cli.run import index_rows, open_table, read_columns, searched_rows
+    from nolabel.data.locks import exclusive
     from nolabel.search.files import when_free
     from nolabel.training import load
 
@@ -72,21 +75,18 @@ def command(
         raise ValueError(f"--layer is for encoders of images; {type(learner).__name__} has representation alone")
     vectors = learner.transform_source(opened, **chosen)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.stem}.partial{target.suffix}")
-    try:
+    with exclusive(target.with_name(f".{target.name}.lock"), str(target), wait=True), replacing(target) as partial:
         if target.suffix == ".npy":
             np.save(partial, vectors, allow_pickle=False)
         else:
             _write_parquet(partial, vectors, table, contents.rows)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
     summary = {"file": str(target), "rows": len(vectors), "width": vectors.shape[1], "skipped": len(contents.skipped)}
     if index is not None:
         searched = searched_rows(learner, table, opened)
-        pieces = index_rows(searched, table, contents, learned=False)
-        ids = when_free(lambda: index.add(pieces))
-        summary |= {"added": len(ids), "ids": f"{ids[0]} to {ids[-1]}"} if len(ids) else {"added": 0}
+
+        ids, known = when_free(lambda: _added(run, index, index_rows(searched, table, contents, learned=False)))
+        summary |= {"added": len(ids), "added before": known}
+        summary |= {"ids": f"{ids[0]} to {ids[-1]}"} if len(ids) else {}
     answer(summary, as_json, pairs(None, summary), lines=[f"skipped {skip}" for skip in contents.skipped[:20]])
 
 
@@ -96,6 +96,39 @@ def _index(run: Path) -> Any:
     from nolabel.training import identity
 
     return Index.open(run, encoder=identity(run))
+
+
+def _added(run: Path, index: Any, pieces: Iterator[dict[str, Any]]) -> tuple[Any, int]:
+    """Add items in one commit; their ids, and how many were there since an earlier time that perhaps nobody heard of.
+
+    The same item has the same columns, down to its picture or text.
+    """
+    import xxhash
+
+    from nolabel.training.unfinished import locked
+
+    known = 0
+
+    def new() -> Iterator[dict[str, Any]]:
+        nonlocal known
+        before: set[bytes] | None = None
+        for piece in pieces:
+            payload = piece["payload"]
+            if before is None:
+                there = set(payload) <= set(index.schema.names)
+                rows = index.rows(index.ids(where="row IS NULL"), list(payload)) if there else None
+                before = set() if rows is None else set(keys(rows.to_pydict()))
+            kept = [at for at, key in enumerate(keys(payload)) if key not in before]
+            known += len(next(iter(payload.values()))) - len(kept)
+            if kept:
+                searched = {name: rows[kept] for name, rows in piece.items() if name != "payload"}
+                yield searched | {"payload": {name: [values[at] for at in kept] for name, values in payload.items()}}
+
+    def keys(columns: dict[str, list[Any]]) -> Iterator[bytes]:
+        return (xxhash.xxh3_128(repr(row).encode()).digest() for row in zip(*columns.values(), strict=True))
+
+    with locked(run):
+        return index.add(new()), known
 
 
 def _write_parquet(path: Path, vectors: Any, table: Any, rows: Any) -> None:

@@ -37,6 +37,7 @@ def command(
     Images are taken by what the network says they are. A run without classes is explained by clusters of its vectors.
     """
     from nolabel.cli import explained
+    from nolabel.cli.claims import claim
     from nolabel.cli.output import answer, grid
     from nolabel.cli.run import open_table, read_columns
     from nolabel.explain.attribution import ATTRIBUTIONS
@@ -47,6 +48,7 @@ def command(
         if value not in known:
             raise ValueError(f"{option} must be one of {', '.join(known)}, got {value!r}")
     folder = out or run.with_name(f"{run.resolve().name}-concepts")
+    claim(folder)
     if (folder / PAGE).exists():
         raise ValueError(f"{folder} holds a finished explanation: choose another folder or delete it")
     wanted = explained.Wanted(class_, method, concepts, layer, importance, clusters, label, seed)

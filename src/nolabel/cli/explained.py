@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from nolabel.data.replacing import replacing
 
 IMPORTANCES, MEASURES, IMAGES, BARS = "importance.csv", "measures.csv", "images.csv", "importance.png"
 #: Classes that are explained where none is named; images of a class that are looked at; those shown of a concept.
@@ -314,13 +315,8 @@ def slug(number: int, name: str) -> str:
 @contextmanager
 def _table(path: Path) -> Iterator[Any]:
     """A writer of CSV whose file is there whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            yield csv.writer(file)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        yield csv.writer(file)
 
 
 def write_tables(folder: Path, found: Sequence[Explained], about: About) -> None:

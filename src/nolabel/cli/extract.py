@@ -43,6 +43,7 @@ def command(
 
     A value labels the node whose whole text it is. A page with some known values is taken to lack the other fields.
     """
+    from nolabel.cli.claims import claim
     from nolabel.cli.extracted import CSV, PAGE, TABLE, write_files, write_page
     from nolabel.cli.known_values import known_values, labels_of, match, score, split
     from nolabel.cli.output import answer
@@ -51,6 +52,7 @@ def command(
     from nolabel.training.estimator import write_text
 
     folder = out or Path("runs") / f"{Path(source.rstrip('/')).stem or 'data'}-fields"
+    claim(folder)
     if (folder / "config.json").exists() or (folder / REPORT).exists():
         raise ValueError(f"{folder} holds a finished run: choose another folder or delete it")
     if not 0.0 < held_out < 1.0:

@@ -1,11 +1,12 @@
 """The files of a run of `nolabel extract`: a table, a sheet, and a page to look at."""
 
 import csv
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
+
+from nolabel.data.replacing import replacing
 
 CSV, TABLE, PAGE = "fields.csv", "fields.parquet", "extracted.html"
 #: Pages that the page shows, and values of a field.
@@ -47,15 +48,12 @@ def write_files(folder: Path, pages: Any, names: Sequence[str], found: Sequence[
     kinds = (pa.int64(), pa.string(), pa.string(), pa.string(), pa.string(), pa.float64(), pa.bool_())
     columns = zip(*rows) if rows else [[]] * len(_NAMES)
     table = pa.table({name: pa.array(list(column), kind) for name, column, kind in zip(_NAMES, columns, kinds)})
-    _whole(folder / TABLE, lambda partial: pq.write_table(table, partial, compression="zstd"))
-
-    def sheet(partial: Path) -> None:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(_NAMES)
-            writer.writerows((*row[:-1], "yes" if row[-1] else "no") for row in rows)
-
-    _whole(folder / CSV, sheet)
+    with replacing(folder / TABLE) as partial:
+        pq.write_table(table, partial, compression="zstd")
+    with replacing(folder / CSV) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(_NAMES)
+        writer.writerows((*row[:-1], "yes" if row[-1] else "no") for row in rows)
 
 
 def _xpath(page: Any, node: int) -> str:
@@ -96,7 +94,8 @@ def write_page(
         f'<section class="pages">{cards}</section><footer>One self-contained file: it loads nothing and sends nothing.</footer>'
         "</main></body></html>\n"
     )
-    _whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def _card(name: str, values: Sequence[Any], labels: Any, held: bool) -> str:
@@ -120,13 +119,3 @@ def _card(name: str, values: Sequence[Any], labels: Any, held: bool) -> str:
 
 def _figure(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.0f} %"
-
-
-def _whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """A file that appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

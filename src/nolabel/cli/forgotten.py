@@ -18,11 +18,14 @@ KEPT_ALIKE = 0.9  # below, a note says that what stays is called otherwise than 
 
 def forget(wanted: Wanted) -> dict[str, Any]:
     """Do all of it; returns the record."""
+    from nolabel.cli.claims import claim
     from nolabel.cli.run import write_page
     from nolabel.protect.splitting import split_model
     from nolabel.training import ImageLearner, load
     from nolabel.training.estimator import write_text
 
+    check_source(wanted)
+    claim(wanted.folder)
     check_folder(wanted)
     model = load(wanted.run)
     if not isinstance(model, ImageLearner):
@@ -41,21 +44,26 @@ def forget(wanted: Wanted) -> dict[str, Any]:
     contents = kept_contents(images, kept)
     write_page(folder, made, vectors[kept], images.table, contents, wanted.data or str(wanted.run), wanted.command)
     told = record(wanted, model, laf, images, sources, unseen_from, given, held)
-    shutil.rmtree(folder / UNFINISHED)  # it holds the old weights
     write_record(folder, told)
+    shutil.rmtree(folder / UNFINISHED)  # it holds the old weights; last, so that a resume finds it
     return told
 
 
-def check_folder(wanted: Wanted) -> None:
-    """Refuse folders that would be written over."""
+def check_source(wanted: Wanted) -> None:
+    """Refuse a run that is not there, or that would be written over."""
     folder = wanted.folder
     if not wanted.run.exists():
         raise FileNotFoundError(f"no run folder at {wanted.run}")
     if folder.exists() and folder.resolve() == wanted.run.resolve():
         raise ValueError(f"--out {folder} is the run itself, which stays as it is: choose another folder")
-    if (folder / RECORD).exists():
-        raise ValueError(f"{folder} holds a finished forgetting: choose another folder or delete it")
+
+
+def check_folder(wanted: Wanted) -> None:
+    """Refuse folders that would be written over."""
+    folder = wanted.folder
     begun = (folder / UNFINISHED).exists()
+    if (folder / RECORD).exists() and not begun:
+        raise ValueError(f"{folder} holds a finished forgetting: choose another folder or delete it")
     if begun and not wanted.resume:
         raise ValueError(f"{folder} holds an unfinished forgetting: go on with --resume, or delete it")
     if not begun and (folder / "config.json").exists():

@@ -3,7 +3,6 @@
 import csv
 import os
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from datasets import Dataset
 
 from nolabel.cli.contents import Contents
+from nolabel.data.replacing import replacing
 
 VECTORS, EDGES, CLUSTERS, PICTURE = "embedding.parquet", "edges.parquet", "clusters.csv", "adjacency.png"
 #: Nodes of the picture, and neighbours that a node is shown with.
@@ -131,9 +131,9 @@ def write_graph_files(learner: Any, nodes: Nodes, folder: Path) -> dict[str, str
         ),
     }
     for name, table in tables.items():
-        with _replacing(folder / name) as partial:
+        with replacing(folder / name) as partial:
             pq.write_table(table, partial, compression="zstd")
-    with _replacing(folder / CLUSTERS) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+    with replacing(folder / CLUSTERS) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["node", "cluster"])
         writer.writerows(zip(names, learner.labels_.tolist()))
@@ -194,16 +194,5 @@ def draw_adjacency(path: Path, learner: Any, graph: Any) -> None:
         axes.set_title(f"{name}: {100 * within:.0f} % within a cluster", fontsize=9, loc="left")
         axes.set_xticks([])
         axes.set_yticks([])
-    with _replacing(path) as partial:
+    with replacing(path) as partial:
         figure.savefig(partial, format="png")
-
-
-@contextmanager
-def _replacing(path: Path) -> Any:
-    """A temporary name beside `path`, that takes its place once everything is written."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -42,9 +42,10 @@ def command(
 ) -> None:
     """Learn a representation of unlabelled data and leave a run folder: encoder, scores, searchable index, report."""
     global last_run
-    from nolabel.cli.catalogue import method as class_of
+    from nolabel.cli.claims import claim
     from nolabel.cli.output import answer, pairs
     from nolabel.cli.run import (
+        REPORT,
         candidates,
         complete,
         in_parts,
@@ -54,7 +55,7 @@ def command(
         require_columns,
         usual_method,
     )
-    from nolabel.training import Training, first_rank, load
+    from nolabel.training import Training, first_rank
 
     last_run = folder = out or Path("runs") / (Path(source.rstrip("/")).stem or "data")
     columns = read_columns(column)
@@ -64,17 +65,27 @@ def command(
     )  # fmt: skip
     table = open_table(source, columns)
     method = method or usual_method(table)
-    if resume and (folder / "config.json").exists():
-        learner = load(folder)  # trained, but cut off before its index and report were written
+    if method == "auto" and (views is not None or nested is not None):
+        raise ValueError("--views and --nested belong to one method: leave them out with --method auto")
+    settings = [*setting, *_shorthands(method, setting, views, nested)] if method != "auto" else []
+    learner = learner_of("simclr" if method == "auto" else method, settings, encoder, image_size, training)
+    require_columns(type(learner), method, table, source)
+    claim(folder)
+    trained, finished = ((folder / name).exists() for name in ("config.json", REPORT))
+    if finished or (trained and not resume):
+        rest = (
+            "choose another folder or delete it"
+            if finished
+            else "go on with --resume, choose another folder or delete it"
+        )
+        raise ValueError(
+            f"{folder} holds {'a finished run' if finished else 'a run without its index and report'}: {rest}"
+        )
+    if trained:
+        learner = _trained(learner if method != "auto" else None, table, folder)
     elif method == "auto":
-        if views is not None or nested is not None:
-            raise ValueError("--views and --nested belong to one method: leave them out with --method auto")
-        require_columns(class_of("simclr"), "auto", table, source)
         learner = _chosen(candidates(encoder, image_size, training), table, folder)
     else:
-        settings = [*setting, *_shorthands(method, setting, views, nested)]
-        learner = learner_of(method, settings, encoder, image_size, training)
-        require_columns(type(learner), method, table, source)
         learner.fit(in_parts(learner, table), run=folder, resume=resume)
     if not first_rank():
         return  # what follows is for one process
@@ -106,6 +117,23 @@ def _shorthands(method: str, setting: list[str], views: str | None, nested: str 
     return words
 
 
+def _trained(asked: Any | None, table: Any, folder: Path) -> Any:
+    """The learner of a run that was cut off before its index and report were whole, if it is what is `asked` for."""
+    from sklearn.base import clone
+
+    from nolabel.cli.run import in_parts
+    from nolabel.training import load
+    from nolabel.training.checkpoint import CHECKPOINT
+    from nolabel.training.unfinished import identity, require_same
+
+    learner = load(folder)
+    source = clone(learner).open(in_parts(learner, table), None)
+    then = identity(learner, source) | {"data": learner.fingerprint_}
+    require_same(folder, identity(learner if asked is None else asked, source), then)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    return learner
+
+
 def _chosen(options: dict[str, Any], table: Any, folder: Path) -> Any:
     """The winner of a selection without labels, saved in the run folder with what was tried."""
     from nolabel.assess import select
@@ -113,8 +141,6 @@ def _chosen(options: dict[str, Any], table: Any, folder: Path) -> Any:
     from nolabel.training.estimator import write_text
     from nolabel.training.journal import METRICS
 
-    if (folder / "config.json").exists():
-        raise ValueError(f"{folder} holds a finished run: choose another folder or delete it")
     writes = first_rank()
     found = select(options, table, progress=lambda line: print(line, file=sys.stderr, flush=True) if writes else None)
     if not writes:

@@ -1,13 +1,14 @@
 """Where a word stands in texts, and which sense it has there."""
 
 import csv
-import os
 import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from nolabel.data.replacing import replacing
 
 #: Characters of a context to show on either side of the word.
 AROUND = 70
@@ -90,12 +91,7 @@ def tagged(learner: Any, word: str, found: Iterable[Occurrence]) -> tuple[list[O
 
 def write_tagged(path: Path, found: Sequence[Occurrence]) -> None:
     """A line an occurrence, for a spreadsheet."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["row", "sense", "probability", "context"])
-            writer.writerows([one.row, one.sense, f"{one.probability:.4f}", one.text] for one in found)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["row", "sense", "probability", "context"])
+        writer.writerows([one.row, one.sense, f"{one.probability:.4f}", one.text] for one in found)

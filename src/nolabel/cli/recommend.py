@@ -71,6 +71,7 @@ def command(
 ) -> None:
     """Recommend items to users, from who took what before. Leaves recommendations, scores beside popularity, the model."""
     global last_run
+    from nolabel.cli.claims import claim
     from nolabel.cli.output import answer, grid
 
     if k < 1:
@@ -87,6 +88,7 @@ def command(
     assert source is not None
     _check(method, test, holdout, tail, ssl)
     last_run = folder = out or Path("runs") / f"{Path(source.rstrip('/')).stem or 'data'}-recommend"
+    claim(folder)
     if (folder / REPORT).exists():
         raise ValueError(f"{folder} holds a finished run: choose another folder or delete it")
     data = _read(source, users, items, column, multi, min_rating)

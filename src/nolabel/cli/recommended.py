@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from nolabel.data.replacing import replacing
+
 TABLE, SHEET, ITEMS = "recommendations.parquet", "recommendations.csv", "items.parquet"
 #: Depth of the recall in the picture.
 DEPTH = 50
@@ -82,12 +84,8 @@ def write_items(path: Path, learner: Any, titles: Mapping[str, str]) -> None:
     columns["interactions"] = learner.item_counts_
     if hasattr(learner, "item_vectors_"):
         columns["vector"] = list(learner.item_vectors_)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with replacing(path) as partial:
         pq.write_table(pa.table(columns), partial, compression="zstd")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def finished(model: Path) -> tuple[Any, dict[str, str]]:

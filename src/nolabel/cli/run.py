@@ -159,7 +159,8 @@ def complete(learner: Any, table: Any, folder: Path, source: str, command: str) 
     write_index(folder, searched, learner, table, contents)
     give_back()
     vectors = searched["dense"] if "dense" in searched else learner.transform_source(opened)
-    write_page(folder, learner, vectors, table, contents, source, command)
+    written = write_graph_files(learner, table, folder) if hasattr(table, "graph") else {}
+    write_page(folder, learner, vectors, table, contents, source, command)  # last: a run with a report is finished
     health = learner.health_
     summary: dict[str, Any] = {
         "run": str(folder),
@@ -172,9 +173,8 @@ def complete(learner: Any, table: Any, folder: Path, source: str, command: str) 
         "width": health["width"],
         "self-consistency": health.get("self_consistency"),
         "report": str(folder / REPORT),
+        **written,
     }
-    if hasattr(table, "graph"):
-        summary |= write_graph_files(learner, table, folder)
     query = {"images": "IMAGE", "videos": "VIDEO", "nodes": "NODE"}.get(contents.noun, "'some words'")
     query = "'some words'" if learner.columns == ("image", "text") else query
     summary["next"] = [

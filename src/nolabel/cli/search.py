@@ -1,11 +1,12 @@
 """`nolabel search`: the nearest images, videos or texts of a run."""
 
-import os
 import warnings
 from pathlib import Path
 from typing import Any
 
 import typer
+
+from nolabel.data.replacing import replacing
 
 ANCHORS = 500  # the paper's, for images
 SNIPPET = 160
@@ -159,6 +160,5 @@ def _strip(path: Path, query: bytes | None, thumbnails: list[bytes | None]) -> N
     for number, tile in enumerate(tiles):
         at = gap + number * (side + gap) + (apart if number else 0)
         sheet.paste(tile.resize((wide, side), Image.Resampling.BICUBIC), (gap, at) if down else (at, gap))
-    partial = path.with_name(f".{path.stem}.partial.png")
-    sheet.save(partial, "PNG")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        sheet.save(partial, "PNG")

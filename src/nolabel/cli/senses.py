@@ -135,9 +135,11 @@ def _learned(
 ) -> tuple[Path, Any, str]:
     """A model fitted in its run folder, as `nolabel learn` leaves it, and the word as it knows it."""
     global last_run
+    from nolabel.cli.claims import claim
     from nolabel.cli.run import INDEX, REPORT, complete, learner_of, open_table, read_columns, require_columns
 
     last_run = folder = out or Path("runs") / f"{Path(source.rstrip('/')).stem or 'data'}-senses"
+    claim(folder)
     finished = (folder / "config.json").exists()
     if finished and not resume:
         raise ValueError(

@@ -1,9 +1,10 @@
 """A picture of a word's occurrences: near each other where the words around are alike, coloured by sense."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from nolabel.data.replacing import replacing
 
 COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf")
 #: More points than this hide each other.
@@ -61,9 +62,5 @@ def draw_senses(
     figure.legend(
         *axes.get_legend_handles_labels(), loc="outside lower left", frameon=False, fontsize=9, markerscale=1.5
     )
-    partial = path.with_name(f".{path.stem}.partial.png")
-    try:
+    with replacing(path) as partial:
         figure.savefig(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

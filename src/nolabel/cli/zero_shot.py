@@ -6,7 +6,6 @@ Radford et al., CLIP, 2021, arXiv:2103.00020; Jia et al., ALIGN, ICML 2021, arXi
 import csv
 import io
 import json
-import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from nolabel.cli.classified import PICTURE, PREDICTIONS, REPORT, draw, known, scores_of, tables
+from nolabel.data.replacing import replacing
 
 SHEETS = "sheets"
 #: Images on a contact sheet.
@@ -141,12 +141,14 @@ def classify(
     """Label the images of a table by names; leaves predictions, a contact sheet a name, and with true labels a confusion."""
     from scipy.special import softmax
 
+    from nolabel.cli.claims import claim
     from nolabel.cli.output import answer, grid
     from nolabel.cli.run import open_table
     from nolabel.data import modality
     from nolabel.training.estimator import write_text
 
     folder = out or Path("runs") / f"{Path(source.rstrip('/')).stem or 'data'}-names"
+    claim(folder)
     if (folder / REPORT).exists() or (folder / "config.json").exists():
         raise ValueError(f"{folder} holds a finished run: choose another folder or delete it")
     if len(label) > 1:
@@ -286,8 +288,7 @@ def write_sheets(
         title = f"{name}: {len(rows):,} images" + (f", the {len(best)} surest" if len(best) < len(rows) else "")
         called = re.sub(r"\W+", "-", name).strip("-")[:40]
         path = folder / f"{number + 1:0{len(str(len(names)))}d}-{called}.png"
-        partial = path.with_name(f".{path.name}")
-        contact_sheet(title, opened.images(best), captions, wrong).save(partial, "PNG")
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            contact_sheet(title, opened.images(best), captions, wrong).save(partial, "PNG")
         written.append(str(path))
     return written

@@ -9,7 +9,7 @@ import os
 import shutil
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
@@ -21,7 +21,8 @@ from nolabel.data.cells import cells
 from nolabel.data.columns import column_blocks
 from nolabel.data.decoding import Cell, UnreadableImage, decode
 from nolabel.data.image_cache import ImageCache
-from nolabel.data.replacing import replace_text
+from nolabel.data.locks import exclusive
+from nolabel.data.replacing import naming, replace_text
 from nolabel.data.sources import NothingUsable, Skipped
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class CacheFiles:
         if cache is not None:
             return cache
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._lock():
+        with naming(self.folder), exclusive(self.folder / "lock", str(self.folder), wait=True):
             cache = self._open(len(table))  # perhaps another process has made it meanwhile
             if cache is not None:
                 return cache
@@ -76,15 +77,6 @@ class CacheFiles:
             cache = self._open(len(table))
             assert cache is not None
             return cache
-
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        """Held by one process at a time; the system lets go of it when the process ends, however it ends."""
-        import fcntl
-
-        with open(self.folder / "lock", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
     def _open(self, total: int) -> ImageCache | None:
         """The finished cache; None where there is none or it cannot be trusted."""

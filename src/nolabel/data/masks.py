@@ -14,6 +14,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from nolabel.data.decoding import Cell, UnreadableImage, flatten, open_image
 from nolabel.data.fingerprints import column_fingerprint, fingerprint
 from nolabel.data.image_cache import IN_MEMORY
 from nolabel.data.images import _default_channels, _require_images, _sample
+from nolabel.data.replacing import naming
 from nolabel.data.sources import Skipped, checked_rows
 
 if TYPE_CHECKING:
@@ -248,7 +250,8 @@ def _room(shape: tuple[int, ...], kind: Any) -> np.ndarray:
     size = math.prod(shape) * np.dtype(kind).itemsize
     if size <= IN_MEMORY:
         return np.empty(shape, kind)
-    with tempfile.TemporaryFile() as file:  # where TMPDIR says
+    with naming(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:  # where TMPDIR says
+        os.posix_fallocate(file.fileno(), 0, size)  # a disk that is full later would end the process
         return np.memmap(file, kind, "w+", shape=shape)  # outlives the name of the file
 
 

@@ -145,17 +145,17 @@ def _from_path(path: Path) -> Dataset:
         known = f"a folder, an image, a video, or {', '.join(_FILES)}"
         raise ValueError(f"source: {path} ends in {ending!r}; expected {known}")
     if ending in TEXTS:
-        return _from_columns(read_file(read_lines, path))
+        return read_file(lambda file: _from_columns(read_lines(file)), path)
     if ending in PAGES:
         return _texts_of_files(path.parent, [path.name])
     if ending in (".npy", ".npz"):
-        return _from_columns(read_file(load_arrays, path))
+        return read_file(lambda file: _from_columns(load_arrays(file)), path)
     if ending == ".parquet":
         import pyarrow.parquet as pq
 
-        return from_arrow(read_file(lambda file: pq.ParquetFile(file, memory_map=True).read(), path))
+        return read_file(lambda file: from_arrow(pq.ParquetFile(file, memory_map=True).read()), path)
     reader = load_csv if ending == ".csv" else load_jsonl
-    return _with_paths(from_arrow(read_file(reader, path)), path.parent)
+    return read_file(lambda file: _with_paths(from_arrow(reader(file)), path.parent), path)
 
 
 def _from_folder(folder: Path) -> Dataset:

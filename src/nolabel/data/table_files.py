@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +16,12 @@ def read_file(reader: Callable[[Path], Any], path: Path) -> Any:
     """Run a reader; what it says about a damaged file becomes one line with the file's name."""
     try:
         return reader(path)
-    except PermissionError:
+    except (PermissionError, FileNotFoundError):
         raise
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # damaged files make readers raise nearly anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"source: {path} cannot be read as {path.suffix.lower()}: {reason}") from error
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"source: {path} cannot be read as {path.suffix.lower()}: {reason}") from error
 
 
 def load_csv(path: Path) -> pa.Table:

@@ -14,6 +14,7 @@ import numpy as np
 from nolabel.data.caching import cache_root
 from nolabel.data.columns import require_column
 from nolabel.data.piece_cache import PieceCache
+from nolabel.data.replacing import naming
 from nolabel.data.sources import NothingUsable, Skipped, checked_rows
 from nolabel.data.tokenisers import SpecialIds, special_ids
 
@@ -218,7 +219,7 @@ class _Store:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             for path, array in ((pieces_file, ids), (ends_file, np.append(ends, cut))):
                 partial = path.with_suffix(f".{os.getpid()}.partial")
-                with partial.open("wb") as handle:
+                with naming(path, partial), partial.open("wb") as handle:
                     np.save(handle, array, allow_pickle=False)
                 os.replace(partial, path)
             ids = np.load(pieces_file, mmap_mode="r", allow_pickle=False)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from nolabel.data.replacing import replacing
 from nolabel.explain.strategies import StrategyGraph, describe_clusters
 
 #: Side of a tile, the gap between two, and the colours of a heat map from none to much.
@@ -86,12 +86,8 @@ def concept_picture(
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
     """Write pixels (h, w, 3) under a temporary name, then rename."""
-    partial = path.with_name(f".{path.stem}.partial.png")
-    try:
+    with replacing(path) as partial:
         Image.fromarray(pixels).save(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def draw_importances(path: Path, classes: Sequence[tuple[str, Sequence[str], Sequence[float]]]) -> None:
@@ -173,9 +169,5 @@ def _figure() -> type:
 
 
 def _save(figure: object, path: Path) -> None:
-    partial = path.with_name(f".{path.stem}.partial.png")
-    try:
+    with replacing(path) as partial:
         figure.savefig(partial)  # type: ignore[attr-defined]
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -16,8 +16,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from nolabel.data.locks import exclusive
 from nolabel.explorer.opened import FOLDER, NoSuchItem, OpenRun
-from nolabel.search.files import exclusive, when_free
+from nolabel.search.files import when_free
 
 MARKS = ("keep", "drop", "wrong label")
 COLUMN, TAGS = "curated", "curated_tags"
@@ -172,7 +173,7 @@ class Marks:
     def _writing(self) -> Iterator[None]:
         """One change at a time: among the threads of this process, and among explorers of one run."""
         self.journal.parent.mkdir(exist_ok=True)
-        with self._lock, exclusive(self.journal.with_suffix(".lock"), wait=True):
+        with self._lock, exclusive(self.journal.with_suffix(".lock"), str(self.journal), wait=True):
             yield
 
     def _values(self, ids: list[int]) -> list[list[str | None]]:

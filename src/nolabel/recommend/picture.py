@@ -1,8 +1,9 @@
 """A picture of how much of what users took is found again, by how popular the items are."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from nolabel.data.replacing import replacing
 
 COLOURS = ("#1f77b4", "#b0b0b0", "#ff7f0e", "#2ca02c")
 
@@ -43,9 +44,5 @@ def draw_recall(
     axes.margins(y=0.12)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
-    partial = path.with_name(f".{path.stem}.partial.png")
-    try:
+    with replacing(path) as partial:
         figure.savefig(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

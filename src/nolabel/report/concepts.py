@@ -16,6 +16,7 @@ from string import Template
 import numpy as np
 from PIL import Image
 
+from nolabel.data.replacing import replacing
 from nolabel.explain.pictures import COLOURS, strongest
 from nolabel.explain.strategies import StrategyGraph, describe_clusters
 from nolabel.report import page
@@ -235,10 +236,6 @@ STYLE = """
 def write_concepts(path: str | os.PathLike[str], contents: ConceptsContents) -> Path:
     """Write `contents` as one HTML file that opens anywhere and loads nothing; replaces a file only once it is complete."""
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with replacing(path) as partial:
         partial.write_text(render(contents), encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path

@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from nolabel.data.replacing import replacing
 from nolabel.report import page
 
 SETS = {"forget": "Forgotten", "retain": "Kept", "test": "Never learned from"}
@@ -131,10 +132,6 @@ STYLE = "td { font-variant-numeric: tabular-nums; }\n"
 def write_forgetting(path: str | os.PathLike[str], told: Mapping[str, Any], facts: Mapping[str, str]) -> Path:
     """Write one HTML file that loads nothing; replaces a file only once it is complete."""
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with replacing(path) as partial:
         partial.write_text(render(told, facts), encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path

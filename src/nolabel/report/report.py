@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from nolabel.assess.inputs import as_embeddings
+from nolabel.data.replacing import replacing
 from nolabel.report import page
 from nolabel.report.curves import panel, read_curves
 from nolabel.report.groups import PALETTE, SHEETS, Group, checked_clusters, cluster_rows, describe_groups
@@ -331,12 +332,8 @@ def write_report(path: str | os.PathLike[str], contents: ReportContents, *, rand
     if contents.thumbnails is not None:
         sprites = pack_sprites(found.shown, contents.thumbnails, MAX_BYTES - SLACK - around)
     html = render(contents, found, sprites).encode()
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with replacing(path) as partial:
         partial.write_bytes(html)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     seconds = time.perf_counter() - start
     log.info("%s: %.1f MB in %.1f s, %.1f s of it for the map", path, len(html) / 1e6, seconds, found.layout_seconds)
     return path

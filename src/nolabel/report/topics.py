@@ -13,6 +13,7 @@ from string import Template
 
 import numpy as np
 
+from nolabel.data.replacing import replacing
 from nolabel.report import page
 from nolabel.report.groups import OTHER, PALETTE
 
@@ -184,10 +185,6 @@ def render(contents: TopicsContents) -> str:
 def write_topics(path: str | os.PathLike[str], contents: TopicsContents) -> Path:
     """Write `contents` as one HTML file that opens anywhere and loads nothing; replaces a file only once it is complete."""
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with replacing(path) as partial:
         partial.write_text(render(contents), encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path

@@ -16,7 +16,7 @@ import faiss as _faiss
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 
-from nolabel.search.files import seal, sealed
+from nolabel.search.files import allocated, seal, sealed
 from nolabel.search.structure import CALIBRATION_QUERIES, TARGET_RECALL, threads
 
 faiss: Any = _faiss  # its type stubs know neither arrays nor keyword arguments
@@ -82,7 +82,7 @@ class Codes:
     @classmethod
     def build(cls, folder: Path, chunks: Iterable[np.ndarray], rows: int, width: int, kind: str | None = None) -> None:
         """Write the structure of `rows` codes of `width` bytes, read once from `chunks`, into an empty folder."""
-        matrix = np.lib.format.open_memmap(folder / "codes.npy", mode="w+", dtype=np.uint8, shape=(rows, width))
+        matrix = allocated(folder / "codes.npy", np.uint8, (rows, width))
         filled = 0
         for chunk in chunks:
             matrix[filled : filled + len(chunk)] = chunk

@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
 
-from nolabel.search.files import exclusive, publishing
+from nolabel.data.locks import exclusive
+from nolabel.search.files import publishing
 from nolabel.search.store import SCAN_ROWS, Store
 
 # Rows that may lie beside the structure, or be masked in it, before it is rebuilt: this many, or this share.
@@ -105,7 +106,7 @@ def find(store: Store, kind: Kind) -> Base | None:
 def build(store: Store, kind: Kind, table: Any, version: int, ids: np.ndarray, addresses: np.ndarray) -> Base:
     """Build the structure of one version from its rows, streamed; other processes wait and share it."""
     store.derived.mkdir(exist_ok=True)
-    with exclusive(store.derived / "build.lock", wait=True):
+    with exclusive(store.derived / "build.lock", str(store.derived), wait=True):
         found = find(store, kind)
         if found is not None and not too_far(found, ids, addresses):
             return found

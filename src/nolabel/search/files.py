@@ -14,6 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
+from nolabel.data.replacing import naming
+
 T = TypeVar("T")
 
 SAMPLES, SAMPLE_BYTES = 64, 4096
@@ -31,30 +35,6 @@ def locate(path: str | os.PathLike[str]) -> tuple[Path, str]:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
         raise ValueError(f"path: a table's name is made of letters, digits, '_', '-' and '.', got {name!r}")
     return folder, name
-
-
-@contextmanager
-def exclusive(lock: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold `lock` alone among all processes; without `wait` a second comer gets BlockingIOError at once.
-
-    The kernel lets go of the lock when its holder dies, so a killed writer never blocks the next one.
-    """
-    import fcntl
-
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
-            raise BlockingIOError(
-                f"the index {lock.with_suffix('.lance')} is being written by process {holder}: try again afterwards"
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def when_free(write: Callable[[], T], patience: float = 30.0) -> T:
@@ -80,7 +60,8 @@ def publishing(final: Path) -> Iterator[Path]:
     temporary = final.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
     temporary.mkdir()
     try:
-        yield temporary
+        with naming(final):
+            yield temporary
         for file in temporary.iterdir():
             with file.open("rb") as stream:
                 os.fsync(stream.fileno())
@@ -90,6 +71,14 @@ def publishing(final: Path) -> Iterator[Path]:
     finally:
         for left in final.parent.glob(f"{TEMPORARY}*"):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def allocated(path: Path, kind: Any, shape: tuple[int, ...]) -> np.memmap:
+    """A mapped array in a new file whose room is taken at once: a full disk is an OSError here, not a dead process later."""
+    array: np.memmap = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
+    with naming(path), path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def checksum(file: Path) -> str:

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64
 from scipy import sparse
 
+from nolabel.search.files import allocated
+
 FILES = ("starts", "row_of", "weights")
 
 
@@ -43,8 +45,8 @@ class Postings:
         starts = np.concatenate([[0], np.cumsum(per_column, dtype=np.int64)])
         np.save(folder / "starts.npy", starts)
         size = (int(starts[-1]),)
-        row_of = np.lib.format.open_memmap(folder / "row_of.npy", mode="w+", dtype=np.int32, shape=size)
-        weights = np.lib.format.open_memmap(folder / "weights.npy", mode="w+", dtype=np.float32, shape=size)
+        row_of = allocated(folder / "row_of.npy", np.int32, size)
+        weights = allocated(folder / "weights.npy", np.float32, size)
         free, first = starts[:-1].copy(), 0
         for piece in pieces:
             columns = piece.tocsc()

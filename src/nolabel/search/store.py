@@ -9,7 +9,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -19,14 +19,15 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
 
+from nolabel.data.locks import exclusive
 from nolabel.search.fields import Fields
-from nolabel.search.files import exclusive, locate
+from nolabel.search.files import locate
 from nolabel.search.lance import lancedb
 
 FORMAT = 2  # 1 holds vectors only
 PREFIX = "nolabel."  # of our entries in the schema's metadata
 SCAN_ROWS = 16_384
-SETTLED = 0.1  # seconds after which a folder's time stamp cannot hide a second change
+SETTLED = 0.1  # seconds after which a folder's time stamp cannot hide a second change, by a clock that nobody sets
 
 
 class Store:
@@ -44,12 +45,12 @@ class Store:
             raise ValueError(f"path: {given} is not an index: it holds no Lance data set {self.folder.name}")
         self._db = lancedb.connect(str(self.parent))
         self._lock = threading.Lock()
-        self._stamp = (0, False)
+        self._stamp = (0, 0.0, False)
         self._known: tuple[Any, np.ndarray, np.ndarray] | None = None
         try:
             table = self._db.open_table(self.name)
             self._newest = (table, int(table.version))
-        except (ValueError, RuntimeError, OSError) as error:
+        except Exception as error:  # damaged files make Lance raise nearly anything
             raise ValueError(f"path: {given} is not an index: {one_line(error)}") from None
         notes = _notes(table)
         if "format" not in notes:
@@ -86,7 +87,7 @@ class Store:
             notes |= {"text": fields.text} | ({"language": fields.language} if fields.language else {})
         if encoder is not None:
             notes["encoder"] = encoder
-        with exclusive(parent / f"{name}.lock"):
+        with exclusive(parent / f"{name}.lock", f"the index {folder}"):
             database = lancedb.connect(str(parent))
             if vocabulary is not None:
                 _write_vocabulary(database, parent, name, vocabulary, notes["identity"])
@@ -107,13 +108,31 @@ class Store:
         found: list[str] = table.to_arrow()["word"].to_pylist()
         return found
 
-    def writing(self) -> AbstractContextManager[None]:
-        """Be the only writer among all processes; a second one gets BlockingIOError naming the first."""
-        return exclusive(self.parent / f"{self.name}.lock")
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the only writer among all processes; a second one gets BlockingIOError naming the first.
+
+        What keeps Lance from writing, such as a full disk, becomes an OSError that names the index.
+        """
+        with exclusive(self.parent / f"{self.name}.lock", f"the index {self.folder}"):
+            try:
+                yield
+            except RuntimeError as error:
+                if not str(error).startswith("lance error"):
+                    raise
+                raise OSError(f"could not write the index {self.folder}: {one_line(error)}") from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What Lance says of files that are damaged or gone, nearly anything, as an OSError that names the index."""
+        try:
+            yield
+        except Exception as error:
+            raise OSError(f"could not read the index {self.folder}: {one_line(error)}") from error
 
     def current(self) -> tuple[Any, int]:
         """The newest version and its number; while nothing was committed this costs one look at a time stamp."""
-        stamp, settled = self._stamp
+        stamp, seen, settled = self._stamp
         try:
             now = os.stat(self._versions).st_mtime_ns
         except FileNotFoundError:
@@ -127,7 +146,8 @@ class Store:
                 raise ValueError(f"the index {self.folder} was replaced by another: open it again")
             if version != self._newest[1]:
                 self._newest = (table, version)
-            self._stamp = (now, time.time() - now / 1e9 > SETTLED)
+            seen = seen if stamp == now else time.monotonic()
+            self._stamp = (now, seen, time.monotonic() - seen > SETTLED)
             return self._newest
 
     def newest(self) -> Any:
@@ -139,7 +159,8 @@ class Store:
         commit = (_notes(table).get("identity"), int(table.version))
         known = self._known
         if known is None or known[0] != commit:
-            ids, addresses = _by_address(table.search().with_row_id(True).select(["id"]).to_arrow())
+            with self._reading():
+                ids, addresses = _by_address(table.search().with_row_id(True).select(["id"]).to_arrow())
             ids.flags.writeable = addresses.flags.writeable = False  # kept for the next who asks
             self._known = known = (commit, ids, addresses)
         return known[1:]
@@ -156,13 +177,15 @@ class Store:
 
     def scan(self, table: Any, columns: Sequence[str]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         """Addresses and columns of all rows, a few thousand at a time."""
-        for batch in table.search().with_row_id(True).select(list(columns)).to_batches(SCAN_ROWS):
-            yield batch["_rowid"].to_numpy().astype(np.int64), batch.select(list(columns))
+        with self._reading():
+            for batch in table.search().with_row_id(True).select(list(columns)).to_batches(SCAN_ROWS):
+                yield batch["_rowid"].to_numpy().astype(np.int64), batch.select(list(columns))
 
     def whole(self, table: Any, columns: Sequence[str]) -> pa.Table:
         """Columns of all rows, by rising address."""
         names = list(columns)
-        found = table.search().with_row_id(True).select(names).to_arrow()
+        with self._reading():
+            found = table.search().with_row_id(True).select(names).to_arrow()
         at = found["_rowid"].to_numpy()
         rising = (at[1:] > at[:-1]).all()
         return (found if rising else found.take(np.argsort(at))).select(names)
@@ -173,6 +196,8 @@ class Store:
         try:
             found = table.take_row_ids(addresses.tolist()).select(names).with_row_id().to_arrow()
         except RuntimeError as error:
+            if "not found" not in str(error).lower():
+                raise OSError(f"could not read the index {self.folder}: {one_line(error)}") from error
             raise RuntimeError(f"the index was compacted after this search: search again ({one_line(error)})") from None
         at = found["_rowid"].to_numpy().astype(np.int64)
         order = np.argsort(at)
@@ -210,6 +235,12 @@ class Store:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # other readers of old versions: said in Index.compact
             table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+        if left := len(self.newest().list_versions()) - 1:
+            warnings.warn(
+                f"{left} older versions of {self.folder} stay on the disk, deleted rows and all: they are dated later than now, "
+                "as if the clock had been set back; compact again when it has come there",
+                stacklevel=3,
+            )
 
 
 def _metadata(notes: Mapping[str, str]) -> dict[str, str]:
@@ -232,9 +263,10 @@ def _notes(table: Any) -> dict[str, str]:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of a message, without the places in the engine's source."""
+    """The first line of a message, without the engine's own kinds of errors and places in its source."""
     first = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return re.sub(r",? \S+\.rs:\d+:\d+.*$", "", first).strip().rstrip(".")
+    first = re.sub(r",? \S+\.rs:\d+:\d+.*$", "", first)
+    return re.sub(r"^lance error: (LanceError\(\w+\): )?", "", first).strip().rstrip(".")
 
 
 def check_where(where: str) -> None:

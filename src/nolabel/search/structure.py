@@ -20,7 +20,8 @@ import faiss as _faiss
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from nolabel.search.files import exclusive, publishing, seal, sealed
+from nolabel.data.locks import exclusive
+from nolabel.search.files import allocated, publishing, seal, sealed
 from nolabel.search.funnel import Tally
 
 faiss: Any = _faiss  # its type stubs know neither arrays nor keyword arguments
@@ -125,7 +126,7 @@ class Structure:
         cls, folder: Path, chunks: Iterable[np.ndarray], rows: int, dim: int, metric: str, kind: str | None = None
     ) -> None:
         """Write the structure of `rows` vectors, read once from `chunks`, into an empty folder."""
-        matrix = np.lib.format.open_memmap(folder / "matrix.npy", mode="w+", dtype=np.float32, shape=(rows, dim))
+        matrix = allocated(folder / "matrix.npy", np.float32, (rows, dim))
         filled = 0
         zeros = [np.zeros(0, np.int64)]
         for chunk in chunks:
@@ -142,7 +143,10 @@ class Structure:
             ivf = _inverted_lists(np.asarray(matrix), metric, kind)
             np.save(folder / "lists.npy", _list_of_each_row(ivf, rows))
             notes["nprobe"] = _calibrate(np.asarray(matrix), ivf, metric, kind)
-            faiss.write_index(ivf, str(folder / "ivf.faiss"))
+            try:
+                faiss.write_index(ivf, str(folder / "ivf.faiss"))
+            except RuntimeError as error:
+                raise OSError(str(error)) from error
         seal(folder, notes)
 
     @classmethod
@@ -192,7 +196,7 @@ class Structure:
             return Structure(cut, self.metric, zeros=_zero_rows(cut, self.metric))
         final = self.folder / f"prefix-{dim}"
         self.folder.mkdir(parents=True, exist_ok=True)  # somebody may have cleared it since it was mapped
-        with exclusive(self.folder / "build.lock", wait=True):
+        with exclusive(self.folder / "build.lock", str(self.folder), wait=True):
             try:
                 return Structure.load(final)
             except (OSError, ValueError, RuntimeError, KeyError):

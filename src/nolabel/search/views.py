@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from nolabel.search import derived
-from nolabel.search.derived import Kind
+from nolabel.search.derived import Base, Kind
 from nolabel.search.snapshot import Snapshot
 from nolabel.search.store import Store
 
@@ -39,7 +40,7 @@ class Views:
                         if known is None or known.version != version:
                             self.newest[name] = self._read(name, table, version)
                     return {name: self.newest[name] for name in names}
-                except RuntimeError:
+                except (RuntimeError, OSError):
                     if self.store.current()[1] == version:
                         raise
                     # another process compacted the data set while it was read
@@ -57,5 +58,16 @@ class Views:
         base = previous.base if previous is not None and previous.base is not None else derived.find(self.store, kind)
         if derived.too_far(base, ids, addresses):
             large = len(ids) > derived.BESIDE_ROWS
-            base = derived.build(self.store, kind, table, version, ids, addresses) if large else None
+            base = self._built(kind, table, version, ids, addresses) if large else None
         return Snapshot(self.store, kind, table, version, ids, addresses, base, previous)
+
+    def _built(self, kind: Kind, table: Any, version: int, ids: np.ndarray, addresses: np.ndarray) -> Base | None:
+        """A structure of all rows; None, with a warning, where the disk is full or may not be written."""
+        try:
+            return derived.build(self.store, kind, table, version, ids, addresses)
+        except OSError as error:
+            warnings.warn(
+                f"every row is compared, which is slower: {self.store.derived} cannot be written ({error})",
+                stacklevel=2,
+            )
+            return None

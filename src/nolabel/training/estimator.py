@@ -23,6 +23,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 
 import nolabel
+from nolabel.data.replacing import naming, replacing
 
 #: Raised by one when the layout of a saved folder changes.
 FORMAT = 1
@@ -103,10 +104,12 @@ class Estimator(BaseEstimator):
             k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()
         }  # own memory for tied weights
         written.append(folder / TENSORS)
-        _save_file(folder / TENSORS, contiguous, {"class": config["class"]})
+        with naming(folder / TENSORS, _partial(folder / TENSORS)):
+            _save_file(_partial(folder / TENSORS), contiguous, {"class": config["class"]})
         config["tensor_bytes"] = _partial(folder / TENSORS).stat().st_size
         written.append(folder / CONFIG)
-        _partial(folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        with naming(folder / CONFIG, _partial(folder / CONFIG)):
+            _partial(folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **replace: Any) -> Self:
@@ -135,9 +138,14 @@ class Estimator(BaseEstimator):
             made = cls(**params)
             for name, value in config["learned"].items():
                 setattr(made, name, _decode(value, f"learned.{name}", tensors, folder))
-        except (KeyError, TypeError, AttributeError, ImportError) as error:
-            raise ValueError(f"{folder / CONFIG} is damaged or of another version: {error}") from None
-        made._restore({k: v for k, v in tensors.items() if not k.startswith(("params.", "learned."))})
+            made._restore({k: v for k, v in tensors.items() if not k.startswith(("params.", "learned."))})
+        except OSError:  # such as a pre-trained encoder that is not here
+            raise
+        except Exception as error:  # damaged values make constructors raise nearly anything
+            if str(folder) in str(error):
+                raise
+            reason = " ".join(str(error).split())[:400] or type(error).__name__
+            raise ValueError(f"{folder / CONFIG} is damaged or of another version: {reason}") from error
         return made
 
 
@@ -211,29 +219,22 @@ def _partial(path: Path) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write under a temporary name, then rename."""
-    partial = _partial(path)
-    try:
+    """A text file that appears whole or not at all."""
+    with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file under a temporary name, then rename."""
-    try:
-        _save_file(path, tensors, metadata)
-        os.replace(_partial(path), path)
-    finally:
-        _partial(path).unlink(missing_ok=True)
+    """A safetensors file that appears whole or not at all."""
+    with replacing(path) as partial:
+        _save_file(partial, tensors, metadata)
 
 
-def _save_file(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+def _save_file(partial: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
     try:
-        save_file(tensors, _partial(path), metadata=metadata)
+        save_file(tensors, partial, metadata=metadata)
     except SafetensorError as error:  # a full disk surfaces as an error of the library
-        raise OSError(f"could not write {path}: {error}") from None
+        raise OSError(str(error)) from None
 
 
 def read_tensors(path: Path, expected: int | None = None) -> dict[str, torch.Tensor]:

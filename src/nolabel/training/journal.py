@@ -2,13 +2,15 @@
 
 import importlib
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from nolabel.data.replacing import naming
+from nolabel.training.estimator import write_text
 
 METRICS = "metrics.jsonl"
 LOGGERS = ("tensorboard", "mlflow", "wandb")
@@ -28,15 +30,13 @@ class Journal:
         self.rows = rows
         self.path = folder / METRICS if folder is not None else None
         if self.path is not None:
-            partial = self.path.with_name(f".{METRICS}.partial")
-            partial.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-            os.replace(partial, self.path)
+            write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
         self.log = _logger(logger, folder)
 
     def write(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
         if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as file:
+            with naming(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         self.log({k: v for k, v in row.items() if isinstance(v, int | float)}, row["step"])
 

@@ -1,11 +1,11 @@
 """The interrupted run that a folder holds: whether it may be gone on with, and what it had prepared."""
 
-import fcntl
 import json
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from nolabel.data import fingerprint
+from nolabel.data.locks import exclusive
 from nolabel.training.checkpoint import CHECKPOINT, extras, read_checkpoint
 from nolabel.training.estimator import CONFIG, _decode, _encode
 from nolabel.training.learner import Learner
@@ -88,10 +89,7 @@ def previous(folder: Path | None, learner: Learner, source: Any, resume: bool) -
     if not resume:
         return None
     state = Unfinished(*read_checkpoint(folder))
-    now, then = identity(learner, source), state.position["learner"]
-    different = [name for name in now if now[name] != then.get(name)]
-    if different:
-        raise ValueError(f"{folder} was begun with another {' and '.join(different)}: resume needs the same")
+    require_same(folder, identity(learner, source), state.position["learner"])
     then_world = state.position["processes"]
     if then_world != world():
         warnings.warn(
@@ -103,23 +101,40 @@ def previous(folder: Path | None, learner: Learner, source: Any, resume: bool) -
     return state
 
 
+def require_same(folder: Path, now: dict[str, str], then: dict[str, str]) -> None:
+    """Refuse to go on with another `identity` than the run was begun with."""
+    different = [name for name in now if now[name] != then.get(name)]
+    if different:
+        raise ValueError(f"{folder} was begun with another {' and '.join(different)}: resume needs the same")
+
+
+#: Run folders that the caller holds already.
+_held: ContextVar[frozenset[Path]] = ContextVar("_held", default=frozenset())
+
+
 @contextmanager
 def locked(folder: Path | None) -> Iterator[None]:
-    """One process a run folder."""
+    """One process a run folder: a second one gets BlockingIOError, who holds it already goes on.
+
+    A folder that is made for this and stays empty is removed again.
+    """
     if folder is None:
         yield
         return
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ".lock"
-    if not first_rank():
+    place = folder.resolve()
+    if not first_rank() or place in _held.get():  # the processes of one run share the folder of the first
         yield
         return
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ValueError(f"{folder} is in use by another process: wait for it or choose another folder") from None
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    try:
+        with exclusive(place / ".lock", str(folder)):
+            token = _held.set(_held.get() | {place})
+            try:
+                yield
+            finally:
+                _held.reset(token)
+    finally:
+        if made:
+            with suppress(OSError):  # it holds something
+                place.rmdir()
