@@ -13,12 +13,9 @@ def table(texts):
 def source(texts, split=False):
     given = table(texts)
     found, skipped = texts_of_cells(given, "text", split)
-    rows = np.flatnonzero([bool(several) for several in found])
     flat = [text for several in found for text in several]
-    images = open_images(given.select(rows), size=24)
-    return ImagesWithTexts(
-        images, [found[row] for row in rows], train_wordpiece(flat, 200), 12, rows=rows, skipped=skipped
-    )
+    images = open_images(given, size=24)
+    return ImagesWithTexts(images, found, train_wordpiece(flat, 200), 12, skipped=skipped)
 
 
 def words(source, row, which=0):
@@ -51,6 +48,7 @@ def test_image_and_text_stay_together_where_rows_are_left_out():
     assert [skip.row for skip in kept.skipped] == [1, 3]
     batch = kept.batch(np.array([2, 0]))
     assert batch["image"][:, 0, 0, 0].tolist() == [4, 0]
+    assert batch["row"].tolist() == [2, 0]
     assert words(kept, 2) == "four is here"
     assert batch["text"]["tokens"].shape[0] == 2
 
@@ -65,5 +63,8 @@ def test_bad_input():
         texts_of_cells(table([1, 2]), "text", split=False)
     with pytest.raises(ValueError, match="all 2 texts in 'text' are empty"):
         texts_of_cells(table(["", " "]), "text", split=False)
+    readable = open_images(table(["a", "b"]), size=24)
+    with pytest.raises(ValueError, match="no image that can be read has a text"):
+        ImagesWithTexts(readable, [[], []], train_wordpiece(["a b"], 50), 8)
     with pytest.raises(ValueError, match="caption"):
         texts_of_cells(table(["a", "b"]), "caption", split=False)

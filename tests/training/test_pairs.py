@@ -32,7 +32,7 @@ def test_a_broken_image_and_an_empty_text_are_left_out_and_named(pairs, tmp_path
     cells[3] = b"\x89PNG\r\n\x1a\n broken"
     texts = list(pairs["text"])
     texts[1] = ""
-    with pytest.warns(UserWarning, match="skipped"):
+    with pytest.warns(UserWarning, match="1 of 40 images were skipped, first row 3"):
         source = learner().open(Dataset.from_dict({"image": cells, "text": texts}), None)
     assert len(source) == 38
     assert [skip.row for skip in source.skipped] == [1, 3]

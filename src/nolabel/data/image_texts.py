@@ -78,7 +78,7 @@ class ImagesWithTexts:
     Parameters
     ----------
     images : source of images
-    texts : for each of these a list of texts, none empty
+    texts : for each of these a list of texts; an image without any is left out
     tokeniser, max_length : as in `TokenSource`
     skipped : rows left out before
 
@@ -94,7 +94,6 @@ class ImagesWithTexts:
         tokeniser: Tokenizer,
         max_length: int,
         *,
-        rows: np.ndarray,
         skipped: Iterable[Skipped] = (),
     ) -> None:
         from nolabel.data.reading import read
@@ -102,9 +101,13 @@ class ImagesWithTexts:
         if len(images) != len(texts):
             raise ValueError(f"texts: expected one list for each of {len(images)} images, got {len(texts)}")
         flat = [text for several in texts for text in several]
-        self.images_source, self.rows = images, rows
+        if not flat:
+            raise NothingUsable("texts: no image that can be read has a text", list(skipped))
+        self.images_source = images
+        self.places = np.flatnonzero([bool(several) for several in texts])  # among the images
+        self.rows = np.asarray(images.rows)[self.places]
         self.texts = TokenSource(read({"text": flat}), ("text",), tokeniser, max_length)
-        self.counts = np.array([len(several) for several in texts])
+        self.counts = np.array([len(texts[place]) for place in self.places])
         self.starts = np.cumsum(self.counts) - self.counts
         self.tokeniser = self.texts.tokeniser
         self.skipped = sorted(skipped, key=lambda skip: skip.row)
@@ -118,8 +121,14 @@ class ImagesWithTexts:
         return np.column_stack([rows, (rng.random(len(rows)) * self.counts[rows]).astype(np.int64)])
 
     def batch(self, rows: np.ndarray) -> dict[str, Any]:
+        import torch
+
         rows = np.asarray(rows)
         which = rows[:, 1] if rows.ndim == 2 else np.zeros(len(rows), np.int64)
         rows = rows[:, 0] if rows.ndim == 2 else rows
-        batch: dict[str, Any] = self.images_source.batch(rows)
-        return {**batch, "text": self.texts.batch(self.starts[rows] + which)["text"]}
+        batch: dict[str, Any] = self.images_source.batch(self.places[rows])
+        return {
+            **batch,
+            "row": torch.from_numpy(np.ascontiguousarray(rows, np.int64)),
+            "text": self.texts.batch(self.starts[rows] + which)["text"],
+        }

@@ -78,18 +78,15 @@ class PairLearner(ImageLearner):
         if needed == (TEXT,):
             return TokenSource(table, (TEXT,), side.tokeniser_for(table), side.limits((TEXT,)))
         texts, skipped = texts_of_cells(table, TEXT, self.sentences)
-        told = np.flatnonzero([bool(several) for several in texts])
-        images = super().open_table(table.select(told), None, (IMAGE,))
-        rows = told[images.rows]
-        flat = read({TEXT: [text for row in rows for text in texts[row]]})
-        unreadable = [type(skip)(int(told[skip.row]), skip.path, skip.reason) for skip in images.skipped]
+        images = super().open_table(table, None, (IMAGE,))
+        flat = read({TEXT: [text for row in images.rows for text in texts[row]]})
+        silent = {skip.row for skip in skipped}
         return ImagesWithTexts(
             images,
-            [texts[row] for row in rows],
+            [texts[row] for row in images.rows],
             side.tokeniser_for(flat),
             side.limits((TEXT,))[0],
-            rows=rows,
-            skipped=[*skipped, *unreadable],
+            skipped=[*skipped, *(skip for skip in images.skipped if skip.row not in silent)],
         )
 
     def check(self) -> None:
