@@ -1,21 +1,7 @@
-"""One thread, a cache of its own and no data beyond what the tests make."""
-
-import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+"""What many tests learn from."""
 
 import numpy as np
 import pytest
-import torch
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory):
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NOLABEL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.delenv("NOLABEL_DATA", raising=False)
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from tests.faults.kills import TINY, digest_of_index, files_of, write_images
 from nolabel.cli import learn
 from nolabel.cli.app import _resume_line, _warned, main
 from nolabel.search import Index
+from nolabel.training.place import MEETING
 from nolabel.training.unfinished import locked
 
 HOLDER = """
@@ -149,11 +150,17 @@ def test_nothing_is_held_after_a_command(place, capsys, tmp_path):
 
 
 def test_the_other_processes_of_a_run_share_its_folder(tmp_path, monkeypatch):
-    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
+    others = (
+        {MEETING: "a file", "LOCAL_RANK": "1"},
+        {"TORCHELASTIC_RUN_ID": "run", "RANK": "1"},
+        {"SLURM_PROCID": "1"},
+    )
+    for names in others:
         with held(tmp_path / "run") as other, pytest.MonkeyPatch.context() as patch:
             with pytest.raises(BlockingIOError, match=f"process {other}"), locked(tmp_path / "run"):
                 pass
-            patch.setenv(name, "1")
+            for name, value in names.items():
+                patch.setenv(name, value)
             with locked(tmp_path / "run"):
                 pass
 

@@ -15,7 +15,7 @@ TWENTY = DIGITS.select(range(200))
 
 
 def small(**changes):
-    return ImageClassifier("conv4", training=Training(epochs=8, batch_size=32, random_state=0), **changes)
+    return ImageClassifier("conv4", training=Training(epochs=16, batch_size=32, random_state=0), **changes)
 
 
 @pytest.fixture(scope="module")

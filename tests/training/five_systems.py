@@ -167,6 +167,7 @@ def by_command(path):
 
 def main(folder):
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a shell runs in the background
     images, texts = np.load(folder / "images.npy"), (folder / "texts.txt").read_text().splitlines()
     found = fitted(2, images, texts) | in_shards(images, folder)
     learner, data = by_command(folder / "images.npy")

@@ -139,7 +139,7 @@ def cells_by_mix(table: Float[np.ndarray, "m r"], mix: Float[np.ndarray, "k r"])
     """Return q(cell | class), columns that sum to 1, which with the mixes gives the table best.
 
     >>> mix = np.array([[1.0, 0.5], [0.0, 0.5]])
-    >>> cells_by_mix(np.array([[1.0, 0.5], [0.0, 0.5]]), mix).tolist()
+    >>> cells_by_mix(np.array([[1.0, 0.5], [0.0, 0.5]]), mix).round(6).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
     cells: Float[np.ndarray, "m k"] = _columns(nonnegative_weights(mix.T, table))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -124,7 +125,8 @@ def locked(folder: Path | None) -> Iterator[None]:
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     place = folder.resolve()
-    if not first_rank() or place in _held.get():  # the processes of one run share the folder of the first
+    first = first_rank() and os.environ.get("SLURM_PROCID", "0") == "0"  # of SLURM's tasks the group is known later
+    if not first or place in _held.get():  # the processes of one run share the folder of the first
         yield
         return
     try:

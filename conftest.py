@@ -1,0 +1,18 @@
+"""Tests and doctests: one thread, one precision on every machine, a cache of their own, no data beyond what they make."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _alike_everywhere(tmp_path_factory):
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cpu, "get_capabilities", dict, raising=False)  # no bfloat16 but where a test asks for it
+        patch.setenv("NOLABEL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("NOLABEL_DATA", raising=False)
+        yield
