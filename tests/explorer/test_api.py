@@ -96,6 +96,20 @@ def test_search_by_item_folds_near_duplicates_and_says_why(client, photos_run):
     assert {hit["columns"]["folder"] for hit in only} == {ODD}
 
 
+def test_search_by_a_prefix_that_was_trained(client, photos_run):
+    app = client(photos_run)
+    assert app.get("/api/run").json()["dims"] == [8]
+    table = Index(photos_run).rows()
+    z = np.array(table["vector"].to_pylist())[:, :8]
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    best = np.argsort(-(z @ z[3]), kind="stable")[:5]
+    asked = {"item": table["id"][3].as_py(), "dims": 8, "k": 5, "fold": False}
+    hits = app.post("/api/search", json=asked).json()["hits"]
+    assert {hit["id"] for hit in hits} == set(np.array(table["id"])[best].tolist())
+    whole = app.post("/api/search", json=asked | {"rerank": 16, "shortlist": 20}).json()["hits"]
+    assert len(whole) == 5
+
+
 def test_search_by_a_picture_that_is_sent(client, photos_run):
     app = client(photos_run)
     buffer = io.BytesIO()

@@ -96,7 +96,8 @@ class Asker:
     def dims(self) -> list[int]:
         """Prefixes of the vectors that were trained to stand alone."""
         found = (self.run.config.get("params") or {}).get("nested") or []
-        return [int(dim) for dim in found if int(dim) < self.run.index.dim]
+        sizes = found["tuple"] if isinstance(found, dict) else found  # as an estimator saves a tuple
+        return [int(dim) for dim in sizes if int(dim) < self.run.index.dim]
 
     def answer(self, question: Question) -> dict[str, Any]:
         """The answer of ``POST /search``; ValueError says what is wrong with the question."""

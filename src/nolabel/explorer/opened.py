@@ -68,7 +68,7 @@ class OpenRun:
         self.index = Index.open(folder)
         self._lock = threading.RLock()
         self._rows: tuple[int, Rows] | None = None
-        self._reading: threading.Thread | None = None
+        self._reading: threading.Timer | None = None
         self._starting = threading.Lock()
         self._model = threading.Lock()
         self.trouble: str | None = None if self.config else "the folder holds no model"
@@ -121,6 +121,13 @@ class OpenRun:
                 self._reading = threading.Timer(MOMENT, self.read)
                 self._reading.daemon = True
                 self._reading.start()
+
+    def stop(self) -> None:
+        """Let nothing be read any more; a reading that has begun is waited for."""
+        with self._starting:
+            if self._reading is not None:
+                self._reading.cancel()
+                self._reading.join()
 
     @property
     def ready(self) -> bool:

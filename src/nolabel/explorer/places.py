@@ -86,7 +86,8 @@ class Places:
             return Picture(state, "PCA", rows, self._plane[1], note)
 
     def stop(self) -> None:
-        """End the process that makes a layout, if there is one."""
+        """End what goes on in the background: the process that makes a layout, the reading of the learner."""
+        self.run.stop()
         with self._lock:
             if self._making is not None:
                 self._making[1].kill()

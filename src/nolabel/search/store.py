@@ -253,7 +253,8 @@ def _write_vocabulary(database: Any, parent: Path, name: str, words: Sequence[st
     if folder.exists() and _notes(database.open_table(folder.stem)).keys() != {"identity"}:
         raise FileExistsError(f"path: {folder} exists already")
     schema = pa.schema([pa.field("word", pa.string())], metadata=_metadata({"identity": identity}))
-    database.create_table(folder.stem, pa.table([pa.array(words)], schema=schema), mode="overwrite")
+    mode = "overwrite" if folder.exists() else "create"  # Lance warns of overwriting what is not there
+    database.create_table(folder.stem, pa.table([pa.array(words)], schema=schema), mode=mode)
 
 
 def _notes(table: Any) -> dict[str, str]:
