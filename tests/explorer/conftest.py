@@ -33,7 +33,9 @@ def photos_run(tmp_path_factory):
         place.mkdir(exist_ok=True)
         Image.fromarray(pixels).resize((28, 28)).save(place / f"{number:03d}.png")
     shutil.copy(photos / "even" / "004.png", photos / "even" / "copy.png")
-    return learned(photos, tmp_path_factory.mktemp("runs") / "photos", "--encoder", "resnet10-x0.125", "--nested", "8,16")
+    return learned(
+        photos, tmp_path_factory.mktemp("runs") / "photos", "--encoder", "resnet10-x0.125", "--nested", "8,16"
+    )
 
 
 @pytest.fixture(scope="session")
