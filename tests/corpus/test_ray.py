@@ -62,7 +62,9 @@ def learned(digits, tmp_path_factory):
     from nolabel.training import Training
 
     folder = tmp_path_factory.mktemp("runs") / "digits"
-    SimCLR("conv4-x0.25", image_size=16, training=Training(steps=2, batch_size=32, precision="32-true")).fit(digits[0][:64], run=folder)
+    SimCLR("conv4-x0.25", image_size=16, training=Training(steps=2, batch_size=32, precision="32-true")).fit(
+        digits[0][:64], run=folder
+    )
     return folder
 
 
