@@ -129,6 +129,10 @@ WORK: dict[str, Callable[[str, int], Callable[[], Any]]] = {
 }
 
 
+def size_mib(folder: Path) -> float:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
+
+
 def measure(name: str, n: int, rounds: int, place: Path) -> dict[str, Any]:
     if name in ("learn", "embed"):
         write_images(place / f"{n}.parquet", n)
@@ -138,11 +142,12 @@ def measure(name: str, n: int, rounds: int, place: Path) -> dict[str, Any]:
         shutil.rmtree(place / "cache", ignore_errors=True)  # what was decoded, for it is found again by its content
     (place / f"{n}.parquet").unlink(missing_ok=True)
     if name != "search":
-        return {
+        row = {
             "n": n,
             "seconds": spread([each["seconds"] for each in found]),
             "mib": max(each["mib"] for each in found),
         }
+        return row | ({"disk_mib": size_mib(place / f"index{n}")} if name == "index" else {})
     seconds = spread([each["seconds"] / QUERIES for each in found])
     return {"n": n, "seconds": seconds, "mib": in_child(opening, str(place), n)["mib"]}
 

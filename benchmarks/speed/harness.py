@@ -102,10 +102,22 @@ def circumstances(*packages: str) -> dict[str, Any]:
             versions[package] = "not installed"
     return {
         "versions": versions,
+        "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
         "threads": os.environ.get("OMP_NUM_THREADS", "default"),
         "load_average": os.getloadavg()[0],
     }
+
+
+def processor() -> str:
+    """Its name, with the widest arithmetic that matters here."""
+    described = Path("/proc/cpuinfo").read_text()
+    fields = dict(line.split(":", 1) for line in described.split("\n\n")[0].splitlines() if ":" in line)
+    named = {key.strip(): value.strip() for key, value in fields.items()}
+    flags = set(named.get("flags", "").split())
+    kinds = ["AVX-512" if "avx512f" in flags else "AVX2" if "avx2" in flags else ""]
+    kinds += ["bfloat16" if flags & {"avx512_bf16", "amx_bf16"} else "no bfloat16"]
+    return f"{named.get('model name', platform.machine())} ({', '.join(filter(None, kinds))})"
 
 
 def write(result: dict[str, Any]) -> None:

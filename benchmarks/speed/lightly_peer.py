@@ -4,9 +4,9 @@ Run by the peer's Python, with nothing of nolabel. Requests and answers are line
 ``time``: whole steps over a slot of time, with data loading and views. ``train``: a budget of minutes, then features.
 
 As in examples/pytorch/simclr.py, swav.py and byol.py: torchvision's ResNet-18, one forward pass a view and network,
-SGD(0.06) and batch 256 or Adam(0.001), default colour jitter, no blur for 32 x 32. ``equal`` adds what nolabel also uses:
-bfloat16 autocast and channels-last. ``stem="small"`` is the usual change for CIFAR: a 3 x 3 convolution with stride 1 and no
-pooling.
+SGD(0.06) and batch 256 or Adam(0.001), default colour jitter, no blur for 32 x 32. ``equal`` names a
+precision, bfloat16 or float32, and adds what nolabel also uses: that precision (by autocast) and channels-last; it is empty for
+the example as it is. ``stem="small"`` is the usual change for CIFAR: a 3 x 3 convolution with stride 1 and no pooling.
 """
 
 import contextlib
@@ -103,7 +103,7 @@ class Job:
         if not self.equal:
             return [net(view) for view in views]
         views = [view.to(memory_format=torch.channels_last) for view in views]
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.equal == "bfloat16"):
             found = [net(view) for view in views]
         return [z.float() for z in found]
 

@@ -34,17 +34,24 @@ def table(title: str, result: dict[str, Any], lines: list[Line]) -> str:
     text += [result["note"], ""] if result.get("note") else []
     load = f"{result['load_average']:.1f}"
     packages = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    cores = f"{result['processor']}, {cores}" if "processor" in result else cores
     return "\n".join([*text, f"*{cores}threads: {threads}, load average at the start: {load}; {packages}.*", ""])
 
 
+def lines_of(result: dict[str, Any]) -> tuple[str, list[Line]]:
+    """Title and lines of a result, by the module that made it: the one of its name, if it does not name another."""
+    made_by = module(result.get("benchmark", result["name"]))
+    return made_by.title(result) if hasattr(made_by, "title") else made_by.TITLE, made_by.lines(result)
+
+
 def section(result: dict[str, Any]) -> str:
-    made_by = module(result["name"])
-    return table(made_by.TITLE, result, made_by.lines(result))
+    title, lines = lines_of(result)
+    return table(title, result, lines)
 
 
 def ratios(results: list[dict[str, Any]]) -> dict[str, list[Line]]:
     """By section, the lines that compare with a peer."""
-    found = {module(r["name"]).TITLE: [x for x in module(r["name"]).lines(r) if x.is_ratio] for r in results}
+    found = {title: [each for each in lines if each.is_ratio] for title, lines in map(lines_of, results)}
     return {title: lines for title, lines in found.items() if lines}
 
 
@@ -66,7 +73,13 @@ def overview(by_section: dict[str, list[Line]]) -> str:
 
 
 def committed(names: tuple[str, ...]) -> list[dict[str, Any]]:
-    return [json.loads(p.read_text()) for p in (harness.RESULTS / f"{name}.json" for name in names) if p.exists()]
+    """The results of these benchmarks; one may have a second, ``NAME_in_OTHER_CIRCUMSTANCES``."""
+    files = [
+        p
+        for name in names
+        for p in sorted(harness.RESULTS.glob(f"{name}.json")) + sorted(harness.RESULTS.glob(f"{name}_in_*.json"))
+    ]
+    return [json.loads(p.read_text()) for p in files]
 
 
 def text(results: list[dict[str, Any]]) -> str:

@@ -8,6 +8,9 @@ round, and ratios are taken within a round; a full run takes about an hour and a
 of the peers' environment, NOLABEL_AUTHORS the folder of the authors' checkouts (see ``requirements.txt``) and NOLABEL_DATA the
 folder with ``cifar10.parquet``.
 
+On a processor that multiplies bfloat16 the result is `training`, on any other `training_in_float32`: nolabel takes bfloat16 where
+it is native, and so does the arm of equal precision.
+
 nolabel's steps are those of one `fit`: a subclass looks at the clock in `after_step` and lets the others have their turn.
 Building the network and judging its health are outside the slots; reading batches from the cache, views, both passes, the
 optimiser and the loop's own work are inside. Decoding happens once; its time is spread over one epoch of the images.
@@ -25,6 +28,8 @@ from benchmarks.speed.harness import Line, Options, circumstances, line, scratch
 from benchmarks.speed.peer import Peer
 from benchmarks.speed.steps import Case, Stopwatch, learner_of
 from nolabel.data import load, open_images
+from nolabel.training import Training
+from nolabel.training.devices import precision
 
 TITLE = "Training steps"
 LIGHTLY = ("example", "equal")
@@ -38,7 +43,7 @@ STEMS = {"small": "3x3 stem", "large": "7x7 stem and pooling"}
 GOALS = {"example": 3.0, "equal": 1.2, "authors": 1.0}
 PEERS = {
     "example": "lightly 1.6 as its example runs it (fp32, channels first)",
-    "equal": "lightly 1.6 with bf16 and channels last",
+    "equal": "lightly 1.6 with {} and channels last",
     "authors": "the authors' code (fp32)",
 }
 CODE = {"swav": "https://github.com/facebookresearch/swav", "PixPro": "https://github.com/zdaxie/PixPro"}
@@ -78,7 +83,8 @@ def measure(
     batch = case.batch // sizes["part"]
     slot = {"warm": sizes["warm"], "seconds": sizes["seconds"]}
     request = {"method": case.method, "photos": str(photos), "batch_size": batch}
-    own = {arm: {"stem": case.stem, "equal": arm == "equal"} for arm in LIGHTLY} | {"authors": {"side": case.side}}
+    own: dict[str, Any] = {arm: {"stem": case.stem, "equal": ""} for arm in LIGHTLY}
+    own["equal"]["equal"], own["authors"] = sizes["precision"], {"side": case.side}
     arms = {arm: {**request, **own[arm]} for arm in case.peers}
     calibrated = {arm: peers[arm].best_workers(**arms[arm], **slot) for arm in arms}
     rounds: list[dict[str, float]] = []
@@ -124,16 +130,25 @@ def measure(
 
 
 def run(options: Options) -> dict[str, Any]:
+    native = precision(Training()) != "32-true"
     sizes = {"part": 1, "rounds": 5, "warm": 4.0, "seconds": 15.0}
     if options.quick:
         sizes = {"part": 8, "rounds": 1, "warm": 0.0, "seconds": 0.0}
+    sizes["precision"] = "bfloat16" if native else "float32"
     found = circumstances("torch")
     found["versions"] |= checkouts()
     images = load("cifar10", split="train", small=True).select_columns(["image"])
     if options.quick:
         images = images.select(range(256))
-    known = None if options.quick else harness.unfinished("training", seconds=sizes["seconds"])
-    result = {"name": "training", **found, "data": f"{len(images):,} training images of CIFAR-10"}
+    name = "training" if native else "training_in_float32"
+    known = None if options.quick else harness.unfinished(name, seconds=sizes["seconds"])
+    result = {
+        "name": name,
+        "benchmark": "training",
+        "precision": sizes["precision"],
+        **found,
+        "data": f"{len(images):,} training images of CIFAR-10",
+    }
     result |= {"seconds": sizes["seconds"], "complete": False, "rows": known["rows"] if known else []}
     result["note"] = (
         f"Decoding {len(images):,} images is counted as if training stopped after one epoch. lightly and the authors decode and "
@@ -154,13 +169,18 @@ def run(options: Options) -> dict[str, Any]:
     return {**result, "complete": True}
 
 
+def title(result: dict[str, Any]) -> str:
+    return TITLE if result["name"] == "training" else f"{TITLE}, on a processor without bfloat16"
+
+
 def lines(result: dict[str, Any]) -> list[Line]:
     found = []
+    precision = result.get("precision", "bfloat16")
     for row in result["rows"]:
         case = f"{row['method']}, ResNet-18, {STEMS[row['stem']]}"
         for arm, ratio in row["ratio"].items():
             ours, theirs = (spread([each[name] for each in row["rounds"]])["median"] for name in ("nolabel", arm))
-            workers = f"{PEERS[arm]}, {row['workers'][arm]} loaders, {theirs:.0f} images/s"
+            workers = f"{PEERS[arm].format(precision)}, {row['workers'][arm]} loaders, {theirs:.0f} images/s"
             found.append(line(f"{case}: {ours:.0f} images/s", workers, ratio, goal=GOALS[arm]))
         share = {key: 100 * value for key, value in row["views_share"].items()}
         found.append(line(f"{case}: views' share of the step", "", share, unit="%", goal=10, at_least=False))

@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from nolabel.ops import nearest
+from nolabel.ops import nearest, neighbours
 
 
 def gaussian(n, d, seed):
@@ -25,7 +25,9 @@ def by_sorting(queries, keys, k, metric):
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean", "dot"])
 @pytest.mark.parametrize("k", [1, 5, 40])
-def test_equals_sorting_all_pairs(metric, k):
+@pytest.mark.parametrize("block", [65_536, 40, 7, 1])
+def test_equals_sorting_all_pairs(metric, k, block, monkeypatch):
+    monkeypatch.setattr(neighbours, "_BLOCK_ROWS", block)
     queries, keys = gaussian(30, 6, 0), gaussian(40, 6, 1)
     scores, indices = nearest(queries, keys, k, metric=metric)
     wanted_scores, wanted_indices = by_sorting(queries, keys, k, metric)

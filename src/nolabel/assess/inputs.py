@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from nolabel.ops.finite import finite_rows
+
 
 def as_array(values: Any, name: str) -> np.ndarray:
     """Bring a tensor, an array or a nested list to a NumPy array; bfloat16 and float16 become float32.
@@ -58,7 +60,7 @@ def as_embeddings(values: Any, name: str = "embeddings", *, at_least: int = 2) -
     if len(array) < at_least or array.shape[1] < 1:
         rows = "row" if at_least == 1 else "rows"
         raise ValueError(f"{name}: at least {at_least} {rows} and 1 column were expected, got shape {array.shape}")
-    finite = np.isfinite(array).all(axis=1)
+    finite = finite_rows(array)
     if not finite.all():
         bad = int((~finite).sum())
         row, verb = int(np.argmin(finite)), "has" if bad == 1 else "have"

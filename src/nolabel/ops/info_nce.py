@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import cross_entropy
 
 
 def _diagonal(tile: Tensor, r: slice, c: slice, offset: int) -> tuple[Tensor, slice, slice]:
@@ -218,6 +219,25 @@ def _tile_size(tile: int | None, device: torch.device) -> int:
     return tile
 
 
+def _whole_matrix(
+    queries: Tensor, keys: Tensor | None, negatives: Tensor | None, temperature: float | Tensor, symmetric: bool
+) -> Tensor:
+    """The plain formula: where all similarities are one tile, cutting them into tiles only costs."""
+    with torch.autocast(queries.device.type, enabled=False):
+        n, queries = len(queries), queries / temperature if keys is not None else queries * temperature**-0.5
+        own = torch.arange(n, device=queries.device)
+        if keys is None:
+            return cross_entropy((queries @ queries.T).fill_diagonal_(-torch.inf), own.roll(n // 2), reduction="none")
+        if negatives is not None:
+            logits = torch.cat([(queries * keys).sum(dim=1, keepdim=True), queries @ negatives.T], dim=1)
+            return cross_entropy(logits, torch.zeros_like(own), reduction="none")
+        logits = queries @ keys.T
+        losses = [
+            cross_entropy(each, own, reduction="none") for each in ((logits, logits.T) if symmetric else (logits,))
+        ]
+        return torch.cat(losses)
+
+
 def _require_temperature(temperature: float | Tensor) -> None:
     if isinstance(temperature, Tensor) and temperature.numel() != 1:
         raise ValueError(f"temperature must be a number or a scalar tensor, got shape {tuple(temperature.shape)}")
@@ -255,7 +275,8 @@ def info_nce_losses(
 
     Returns
     -------
-    (n,) losses, or (2n,) with ``symmetric``. Take the mean for the usual loss. First derivatives only.
+    (n,) losses, or (2n,) with ``symmetric``. Take the mean for the usual loss. First derivatives only, where there is more
+    than one tile.
 
     Raises
     ------
@@ -283,6 +304,8 @@ def info_nce_losses(
             raise ValueError("symmetric and negatives need keys, got keys=None")
         if n < 4 or n % 2:
             raise ValueError(f"queries without keys must be two views of at least 2 items, got {n} rows")
+        if n <= size:
+            return _whole_matrix(queries, None, None, temperature, False)
         return _TiledInfoNCE.apply(
             queries * temperature**-0.5, None, None, (n // 2, -(n // 2)), True, size, None, 0.0, None
         )
@@ -293,12 +316,16 @@ def info_nce_losses(
     if negatives is None:
         if n < 2:
             raise ValueError(f"queries must have at least 2 rows to have negatives, got {n}")
+        if n <= size:
+            return _whole_matrix(queries, keys, None, temperature, symmetric)
         return _TiledInfoNCE.apply(queries / temperature, keys, None, (0,), symmetric, size, None, 0.0, None)
     if symmetric:
         raise ValueError("symmetric must be False with negatives: the keys of a queue have no queries")
     negatives = _matrix("negatives", negatives)
     if len(negatives) < 1 or negatives.shape[1] != d:
         raise ValueError(f"negatives must be (m >= 1, {d}), got {tuple(negatives.shape)}")
+    if max(n, len(negatives)) <= size:
+        return _whole_matrix(queries, keys, negatives, temperature, False)
     queries = queries / temperature
     return _TiledInfoNCE.apply(queries, negatives, (queries * keys).sum(dim=1), (), False, size, None, 0.0, None)
 

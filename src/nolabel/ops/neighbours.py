@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias, Union
 
 import faiss
 import numpy as np
 from jaxtyping import Float32, Int64
+
+from nolabel.ops.finite import finite_rows
 
 if TYPE_CHECKING:
     import torch
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
 Matrix: TypeAlias = Union[np.ndarray, "torch.Tensor"]
 Metric = Literal["cosine", "euclidean", "dot"]
 _TRAINING_POINTS = 39  # per inverted list; faiss asks for at least as many
+_BLOCK_ROWS = 65_536  # of keys that are prepared and compared at once
 
 
 def _float32(name: str, vectors: Matrix) -> np.ndarray:
@@ -28,15 +33,17 @@ def _float32(name: str, vectors: Matrix) -> np.ndarray:
     if vectors.ndim != 2 or vectors.size == 0:
         raise ValueError(f"{name} must be a non-empty (n, d) matrix, got shape {vectors.shape}")
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    finite = np.isfinite(vectors).all(axis=1)
+    finite = finite_rows(vectors)
     if not finite.all():
         raise ValueError(f"row {int(finite.argmin())} of {name} has non-finite values")
     return vectors
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(length > 0, length, 1)
+    length = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    if np.allclose(length, 1, rtol=0, atol=1e-6):  # as embeddings often come
+        return vectors
+    return vectors / np.where(length > 0, length, 1)[:, None]
 
 
 def _without_self(scores: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -47,12 +54,24 @@ def _without_self(scores: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, 
     return scores[~own].reshape(shape), indices[~own].reshape(shape)
 
 
-def _search(queries: np.ndarray, keys: np.ndarray, k: int, metric: int, exact: bool) -> tuple[np.ndarray, np.ndarray]:
+def _compare(
+    queries: np.ndarray, keys: np.ndarray, k: int, metric: int, prepare: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every pair, one block of keys after the other, so that prepared keys are never all in memory."""
+    scores = np.empty((len(queries), 0), np.float32)
+    indices = np.empty((len(queries), 0), np.int64)
+    for start in range(0, len(keys), _BLOCK_ROWS):
+        block = prepare(keys[start : start + _BLOCK_ROWS])
+        near, rows = faiss.knn(queries, block, min(k, len(block)), metric=metric)
+        scores, indices = np.concatenate([scores, near], axis=1), np.concatenate([indices, start + rows], axis=1)
+        order = np.argsort(scores if metric == faiss.METRIC_L2 else -scores, axis=1, kind="stable")[:, :k]
+        scores, indices = np.take_along_axis(scores, order, axis=1), np.take_along_axis(indices, order, axis=1)
+    return scores, indices
+
+
+def _probe(queries: np.ndarray, keys: np.ndarray, k: int, metric: int, lists: int) -> tuple[np.ndarray, np.ndarray]:
+    """Only the pairs that share an inverted list near the query."""
     flat = faiss.IndexFlat(keys.shape[1], metric)
-    lists = min(int(4 * len(keys) ** 0.5), len(keys) // _TRAINING_POINTS)
-    if exact or lists < 2:
-        flat.add(keys)
-        return flat.search(queries, k)
     index = faiss.IndexIVFFlat(flat, keys.shape[1], lists, metric)
     index.train(keys)
     index.add(keys)
@@ -118,14 +137,19 @@ def nearest(
         raise ValueError(f"exclude_self needs queries and keys to be the same rows, got {len(q)} and {len(x)}")
     if not 1 <= k <= len(x) - exclude_self:
         raise ValueError(f"k must be from 1 to {len(x) - exclude_self}, the keys to choose from, got {k}")
+    prepare: Callable[[np.ndarray], np.ndarray] = np.asarray
     if metric == "cosine":
-        q, x = _unit(q), _unit(x)
+        prepare = _unit
     elif metric == "euclidean":
         # faiss expands the square: taking off the mean keeps digits when all vectors lie far from the origin.
         mean = x.mean(axis=0, dtype=np.float64).astype(np.float32)
-        q, x = q - mean, x - mean
+        prepare = partial(np.subtract, mean)  # of both sides, so that the sign does not matter
     kind = faiss.METRIC_L2 if metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
-    scores, indices = _search(q, x, k + exclude_self, kind, exact)
+    lists = min(int(4 * len(x) ** 0.5), len(x) // _TRAINING_POINTS)
+    if exact or lists < 2:
+        scores, indices = _compare(prepare(q), x, k + exclude_self, kind, prepare)
+    else:
+        scores, indices = _probe(prepare(q), prepare(x), k + exclude_self, kind, lists)
     if metric == "euclidean":
         scores = np.sqrt(scores.clip(min=0))
     return _without_self(scores, indices) if exclude_self else (scores, indices)

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
+from nolabel.ops.finite import finite_rows
+
 Matrix = np.ndarray | torch.Tensor
 _BLOCK_ROWS = 4096  # 16 MiB in float64 at width 512
 
@@ -17,15 +19,6 @@ def _float64(block: Matrix) -> np.ndarray:
     if block.dtype.kind not in "fiu":
         raise TypeError(f"z must hold real numbers, got dtype {block.dtype}")
     return block.astype(np.float64, copy=False)
-
-
-def _require_finite(block: np.ndarray, start: int) -> None:
-    with np.errstate(invalid="ignore", over="ignore"):
-        sums = block @ np.ones(block.shape[1])  # one fast pass: whatever is not finite, or nearly, shows in its row
-    doubtful = np.flatnonzero(~np.isfinite(sums))
-    for row in doubtful:
-        if not np.isfinite(block[row]).all():
-            raise ValueError(f"row {start + int(row)} of z has non-finite values")
 
 
 def _row_blocks(z: Matrix | Iterable[Matrix]) -> Iterator[np.ndarray]:
@@ -41,7 +34,9 @@ def _row_blocks(z: Matrix | Iterable[Matrix]) -> Iterator[np.ndarray]:
         width = matrix.shape[1]
         for start in range(0, len(matrix), _BLOCK_ROWS):
             block = _float64(matrix[start : start + _BLOCK_ROWS])
-            _require_finite(block, rows)
+            finite = finite_rows(block)
+            if not finite.all():
+                raise ValueError(f"row {rows + int(finite.argmin())} of z has non-finite values")
             yield block
             rows += len(block)
 

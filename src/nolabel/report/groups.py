@@ -10,7 +10,8 @@ from nolabel.report.layout import main_components
 
 SHEETS = 20  # clusters that get a contact sheet, largest first
 CENTRAL, EDGE = 24, 6
-FIT_ROWS = 20_000  # k-means is fitted on at most so many rows
+BLOCK_ROWS = 16_384  # compared with the centres at once
+FIT_ROWS, FIT_STEPS = 10_000, 25  # k-means is fitted on at most so many rows; more of both hardly move the centres
 # One colour a sheet, of middle lightness so that it stands out on white and on near-black; neighbours differ in hue.
 PALETTE = (
     *("#3f7fc1", "#d9822b", "#3d9a5f", "#c8504f", "#8a6bbf", "#a07a4f", "#d070a8", "#7d8590", "#a5a02e", "#2fa3b0"),
@@ -44,17 +45,24 @@ def cluster_count(n: int) -> int:
 
 
 def cluster_rows(unit: np.ndarray, seed: int) -> np.ndarray:
-    """Group unit vectors (n, d) by k-means on their main components; int64 (n,), clusters numbered by falling size."""
+    """Group unit vectors (n, d) by k-means; int64 (n,), clusters numbered by falling size.
+
+    Centres are found on the main components of some rows; every row then goes to the nearest centre in all dimensions.
+    """
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
-    z = main_components(unit, seed)
-    sample = np.sort(np.random.default_rng(seed).permutation(len(z))[:FIT_ROWS])
-    distinct = len(np.unique(z[sample].round(5), axis=0))
+    sample = unit[np.sort(np.random.default_rng(seed).permutation(len(unit))[:FIT_ROWS])]
+    z = main_components(sample, seed)
+    count = min(cluster_count(len(unit)), len(np.unique(z.round(5), axis=0)))
     with threadpool_limits(limits=1):  # on a busy machine its threads would wait for each other
-        model = KMeans(min(cluster_count(len(z)), distinct), n_init=4, random_state=seed).fit(z[sample])
-        found = model.predict(z)
-    order = np.argsort(-np.bincount(found), kind="stable")
+        fitted = KMeans(count, n_init=4, max_iter=FIT_STEPS, random_state=seed).fit_predict(z)
+    centres = np.stack([sample[fitted == number].mean(axis=0) for number in range(count)])
+    half = 0.5 * np.einsum("cd,cd->c", centres, centres)  # |x - c|^2 is smallest where x.c - |c|^2 / 2 is largest
+    found = np.empty(len(unit), dtype=np.int64)
+    for start in range(0, len(unit), BLOCK_ROWS):
+        np.argmax(unit[start : start + BLOCK_ROWS] @ centres.T - half, axis=1, out=found[start : start + BLOCK_ROWS])
+    order = np.argsort(-np.bincount(found, minlength=count), kind="stable")
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
     return rank[found]

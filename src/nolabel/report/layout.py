@@ -37,8 +37,8 @@ def main_components(z: np.ndarray, seed: int) -> np.ndarray:
         return np.zeros((len(z), 2), dtype=np.float32)
     count = min(COMPONENTS, *z.shape)
     sample = np.random.default_rng(seed).permutation(len(z))[:10_000]
-    projected = PCA(count, random_state=seed).fit(z[np.sort(sample)]).transform(z)
-    return np.pad(projected, ((0, 0), (0, max(0, 2 - count)))).astype(np.float32)
+    projected = PCA(count, random_state=seed).fit(z[np.sort(sample)]).transform(z).astype(np.float32, copy=False)
+    return projected if count >= 2 else np.pad(projected, ((0, 0), (0, 2 - count)))
 
 
 def place_between(rows: np.ndarray, landmarks: np.ndarray, positions: np.ndarray) -> np.ndarray:

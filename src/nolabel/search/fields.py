@@ -15,6 +15,7 @@ import pyarrow as pa
 from jaxtyping import Float32, UInt8
 from scipy import sparse
 
+from nolabel.ops.finite import finite_rows
 from nolabel.search.funnel import whole
 
 METRICS = ("cosine", "dot", "l2")
@@ -149,7 +150,7 @@ def as_vectors(
     shape = np.shape(given)  # ascontiguousarray makes (1,) of a scalar
     if len(shape) != 2 or shape[1] != dim:
         raise ValueError(f"{name}: the index holds vectors of dimension {dim}, got an array of shape {shape}")
-    finite = np.isfinite(rows).all(axis=1)
+    finite = finite_rows(rows)
     if not finite.all():
         raise ValueError(f"{name}: row {first + int(np.argmin(finite))} holds NaN or infinity")
     if metric == "cosine":

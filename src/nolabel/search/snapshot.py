@@ -102,7 +102,8 @@ class Snapshot:
     ) -> tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]:
         """The k largest scores a row, ties by id."""
         order = np.lexsort((self.ids[positions], -scores), axis=-1)[:, :k]
-        return np.take_along_axis(scores, order, -1), np.take_along_axis(positions, order, -1)
+        query = np.arange(len(order))[:, None]
+        return scores[query, order], positions[query, order]
 
     def places(self, ids: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"]:
         """Positions of rows that are there, by id."""

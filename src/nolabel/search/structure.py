@@ -56,7 +56,8 @@ def prepare(vectors: np.ndarray, metric: str) -> Float32[np.ndarray, "n d"]:
 def best(scores: np.ndarray, positions: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k largest scores a row, ties by position; both (q, m) -> (q, min(k, m))."""
     order = np.lexsort((positions, -scores), axis=-1)[:, :k]
-    return np.take_along_axis(scores, order, -1), np.take_along_axis(positions, order, -1)
+    query = np.arange(len(order))[:, None]
+    return scores[query, order], positions[query, order]
 
 
 @contextmanager
