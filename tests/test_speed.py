@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.speed import page
+from benchmarks.speed import cost, page
 from benchmarks.speed.__main__ import NAMES
 from benchmarks.speed.growth import exponents
 from benchmarks.speed.harness import Line, in_child, inverse
@@ -14,6 +14,10 @@ from benchmarks.speed.slots import LEAST_STEPS, Slot
 
 def test_the_page_is_that_of_the_committed_results():
     assert (Path(__file__).parents[1] / "docs" / "speed.md").read_text() == page.text(page.committed(NAMES))
+
+
+def test_the_costs_are_those_of_the_committed_results():
+    assert (Path(__file__).parents[1] / "docs" / "cost.md").read_text() == cost.text(page.committed(NAMES))
 
 
 def test_overview_by_hand():

@@ -25,6 +25,7 @@ NAMES = (
     "label_errors",
     "text",
     "folder",
+    "corpus",
     "startup",
     "explorer",
     "growth",

@@ -80,10 +80,12 @@ def draw_ratios(by_section: dict[str, list[Line]], folder: Path) -> None:
 def draw_growth(result: dict[str, Any], folder: Path) -> None:
     """Time and memory against the number of items, both logarithmic, with the exponents in the legend."""
     with mpl.rc_context(STYLE):
-        figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+        figure, panels = plt.subplots(1, 2, figsize=(9, 4.8), layout="constrained")
         for axes, (label, of) in zip(panels, growth.MEASURES.items(), strict=True):
             for colour, (name, rows) in zip(COLOURS, growth.measured(result).items(), strict=False):
-                overall, last = growth.exponents(rows, of)
+                overall, last = (
+                    round(slope, 2) + 0.0 for slope in growth.exponents(rows, of)
+                )  # no minus before a zero
                 n, value = [row["n"] for row in rows], [of(row) for row in rows]
                 axes.plot(
                     n,
@@ -99,7 +101,7 @@ def draw_growth(result: dict[str, Any], folder: Path) -> None:
             axes.set_title(label, fontsize=9, loc="left")
             axes.grid(color=FAINT, linewidth=0.5)
             axes.set_axisbelow(True)
-            axes.legend(frameon=False, fontsize=7.5)
+            axes.legend(loc="upper left", bbox_to_anchor=(0, -0.14), frameon=False, fontsize=7.5)
             for side in ("right", "top"):
                 axes.spines[side].set_visible(False)
         save(figure, folder / "growth.svg")

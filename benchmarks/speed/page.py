@@ -94,10 +94,12 @@ def text(results: list[dict[str, Any]]) -> str:
 
 def write(names: tuple[str, ...]) -> None:
     """Rewrite ``docs/speed.md`` and its charts from the committed results."""
-    from benchmarks.speed import charts
+    from benchmarks.speed import charts, cost
 
     results = committed(names)
     (DOCS / "speed.md").write_text(text(results))
+    if costs := cost.text(results):
+        (DOCS / "cost.md").write_text(costs)
     charts.draw_ratios(ratios(results), DOCS / "images" / "speed")
     for result in results:
         if result["name"] == "growth":

@@ -7,10 +7,11 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from tests.commands import run
 
 import nolabel
 from nolabel.cli import adapt
-from nolabel.cli.app import _warned, app, main
+from nolabel.cli.app import app, main
 from nolabel.data import read
 from nolabel.learn import ImageClassifier
 from nolabel.training import Training
@@ -21,15 +22,6 @@ def _registered():
     """The command, whether or not the application lists it yet."""
     if "adapt" not in {command.name for command in app.registered_commands}:
         app.command(name="adapt")(adapt.command)
-
-
-def run(capsys, *words):
-    """Exit code, standard output, standard error."""
-    _warned.clear()
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 @pytest.fixture(scope="module")

@@ -7,23 +7,15 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from tests.commands import run
 
 import nolabel
 from nolabel.cli import adapt_segmenter
-from nolabel.cli.app import _warned, main
+from nolabel.cli.app import main
 from nolabel.data import read
 from nolabel.learn import ImageClassifier, RawPixels
 from nolabel.learn.image_segmenter import ImageSegmenter
 from nolabel.training import Training
-
-
-def run(capsys, *words):
-    """Exit code, standard output, standard error."""
-    _warned.clear()
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 def scenes(n, seed):

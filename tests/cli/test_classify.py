@@ -6,22 +6,14 @@ import sys
 
 import numpy as np
 import pytest
+from tests.commands import run
 
 import nolabel
-from nolabel.cli.app import _warned, main
+from nolabel.cli.app import main
 from nolabel.data.urls import registered_domain
 
 WORDS = ["help", "cart", "login", "news", "item", "blog", "user", "page"]
 TINY = ["--encoder", "bert-1x32", "--set", "vocabulary_size=200", "--set", "max_length=24"]
-
-
-def run(capsys, *words):
-    """Exit code, standard output, standard error."""
-    _warned.clear()
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 def rows(n, seed=0):

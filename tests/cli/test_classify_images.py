@@ -2,23 +2,17 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+from tests.commands import run
 
 import nolabel
-from nolabel.cli.app import _warned, main
+from nolabel.cli.app import main
 from nolabel.search import Index
-
-
-def run(capsys, *words):
-    _warned.clear()
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +86,25 @@ def test_some_labels_of_a_table_and_an_encoder_that_is_learned(folder, tmp_path,
     assert report["labelled"] == {"kind": sum(map(bool, given))}
     assert len(predictions(tmp_path / "labels")) == len(names)
     assert nolabel.load(tmp_path / "labels").freeze
+
+
+def test_a_run_that_was_cut_off_before_its_report_goes_on_with_the_same(folder, labelled, tmp_path, capsys):
+    out = shutil.copytree(labelled, tmp_path / "run")
+    (out / "report.json").unlink()
+    words = ["classify", folder, "--out", out, "--encoder", "conv4", "--resume", "--epochs"]
+    for more, what in (
+        ([11], "parameters"),
+        ([12, "--seed", 1], "parameters and data"),
+        ([12, "--held-out", 0.3], "data"),
+    ):
+        code, _, err = run(capsys, *words, *more)
+        assert (code, f"was begun with another {what}: resume needs the same" in err) == (2, True), err
+        assert not (out / "report.json").exists()
+    code, _, err = run(capsys, *words, 12)
+    assert code == 0, err
+    report, wanted = (json.loads((place / "report.json").read_text()) for place in (out, labelled))
+    assert report["scores"] == wanted["scores"]
+    assert predictions(out) == predictions(labelled)
 
 
 def test_words_that_do_not_fit(folder, labelled, tmp_path, capsys):

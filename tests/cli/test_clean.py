@@ -8,24 +8,17 @@ import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+from tests.commands import run
 
 import nolabel
 from nolabel.clean import LSAClassifier
 from nolabel.cli import clean
-from nolabel.cli.app import _warned, main
+from nolabel.cli.app import main
 
 SHORT = [
     "--encoder", "conv4-x0.5", "--size", 16, "--pretrain-epochs", 8, "--epochs", 12,
     "--set", "detectors=('loss',)", "--set", "warmup=4",
 ]  # fmt: skip
-
-
-def run(capsys, *words):
-    _warned.clear()
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 @pytest.fixture(scope="module")

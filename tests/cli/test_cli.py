@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+from tests.commands import run
 
 import nolabel
 from nolabel.cli.app import main
@@ -33,14 +34,6 @@ def photos(tmp_path_factory):
     (folder / "broken.jpg").write_bytes(b"not an image")
     (folder / "empty.png").write_bytes(b"")
     return folder
-
-
-def run(capsys, *words):
-    """Exit code, standard output, standard error."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 @pytest.fixture(scope="module")

@@ -9,21 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from tests.commands import run
 
-from nolabel.cli.app import _warned, main
+from nolabel.cli.app import main
 from nolabel.training import load
 
 WORDS = [["goal", "match", "team", "cup"], ["vote", "law", "party", "court"]]
 SHARES = [0.1, 0.5, 0.9]  # of the second topic in each paper
-
-
-def run(capsys, *words):
-    """Exit code, standard output, standard error."""
-    _warned.clear()
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 def rows(each=300):

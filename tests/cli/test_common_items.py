@@ -6,17 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+from tests.commands import run
 
-from nolabel.cli.app import _warned, main
+from nolabel.cli.app import main
 from nolabel.search.common_items import common_items
-
-
-def run(capsys, *words):
-    _warned.clear()
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +19,7 @@ def runs(tmp_path_factory):
         (place / name).mkdir()
         for number, image in enumerate(load_digits().images[:rows]):
             Image.fromarray((image * 15).astype(np.uint8)).save(place / name / f"{number:03}.png")
-    for run, folder, encoder in (
+    for made, folder, encoder in (
         ("a", "all", "conv4"),
         ("b", "all", "resnet10-x0.25"),
         ("c", "some", "resnet10-x0.25"),
@@ -35,7 +28,7 @@ def runs(tmp_path_factory):
             "learn",
             place / folder,
             "--out",
-            place / run,
+            place / made,
             "--encoder",
             encoder,
             "--epochs",

@@ -8,18 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from tests.commands import run
 
-from nolabel.cli.app import _warned, main
+from nolabel.cli.app import main
 
 SHARDS, ROWS = 6, 100
-
-
-def run(capsys, *words):
-    _warned.clear()
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 def png(pixels):

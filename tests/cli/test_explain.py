@@ -8,19 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+from tests.commands import run
 
-from nolabel.cli.app import _warned, main
 from nolabel.data import read
 from nolabel.learn import ImageClassifier, RawPixels, SimCLR
 from nolabel.training import Training
-
-
-def run(capsys, *words):
-    _warned.clear()
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 @pytest.fixture(scope="module")

@@ -5,23 +5,15 @@ import json
 
 import numpy as np
 import pytest
+from tests.commands import run
 
-from nolabel.cli.app import _warned, main
+from nolabel.cli.app import main
 
 pytest.importorskip("lxml")
 
 WORDS = ("soup", "stew", "bread", "salad", "cake", "pie", "rice", "fish", "egg", "bean")
 SMALL = ["--encoder", "bert-1x32", "--set", "vocabulary_size=200", "--set", "max_tokens=128", "--set", "stride=120"]
 SMALL += ["--set", "attributes=()", "--epochs", "1", "--label-epochs", "12"]
-
-
-def run(capsys, *words):
-    """Exit code, standard output, standard error."""
-    _warned.clear()
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 def recipe(number):

@@ -8,23 +8,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import scipy.sparse as sp
+from tests.commands import run
 
 import nolabel
-from nolabel.cli.app import _warned, main
+from nolabel.cli.app import main
 from nolabel.cli.graphs import graph_at, node_contents
 
 pytest.importorskip("torch_geometric")
 N = 90
 QUICK = ["--epochs", "15", "--set", "n_neighbors=6", "--set", "hidden=32", "--set", "dim=16", "--set", "n_clusters=3"]
-
-
-def run(capsys, *words):
-    """Exit code, standard output, standard error."""
-    _warned.clear()  # each warning is said once in a process
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 @pytest.fixture(scope="module")

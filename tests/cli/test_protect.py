@@ -9,18 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+from tests.commands import run
 
 import nolabel
-from nolabel.cli.app import _warned, main
+from nolabel.cli.app import main
 from nolabel.search import Index
-
-
-def run(capsys, *words):
-    _warned.clear()
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 def call(*words):

@@ -9,21 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyarrow.csv import write_csv
+from tests.commands import run
 
 import nolabel
-from nolabel.cli.app import _warned, main
+from nolabel.cli.app import main
 from nolabel.training import Training
 
 QUICK = ["--epochs", "15", "--batch-size", "64", "--lr", "0.01"]
-
-
-def run(capsys, *words):
-    """Exit code, standard output, standard error."""
-    _warned.clear()  # each warning is said once in a process
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ import sys
 
 import numpy as np
 import pytest
+from tests.commands import run
 
-from nolabel.cli.app import _resume_line, _warned, main
+from nolabel.cli.app import _resume_line, main
 from nolabel.cli.occurrences import occurrences, places
 from nolabel.learn import DisambiguatedSkipGram
 from nolabel.training import Training
@@ -16,15 +17,6 @@ QUICK = ["--senses", "2", "--epochs", "40", "--lr", "0.02", "--batch-size", "64"
 QUICK += ["--set", "dim=8", "--set", "subsample=0"]
 FRUIT = ["pie", "sweet", "juice", "orchard", "garden", "tree"]
 FIRM = ["share", "profit", "market", "stock", "trade", "money"]
-
-
-def run(capsys, *words):
-    """Exit code, standard output, standard error."""
-    _warned.clear()
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 @pytest.fixture(scope="module")

@@ -5,17 +5,7 @@ import json
 
 import numpy as np
 import pytest
-
-from nolabel.cli.app import _warned, main
-
-
-def run(capsys, *words):
-    """Exit code, standard output, standard error."""
-    _warned.clear()
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
+from tests.commands import run
 
 
 @pytest.fixture(scope="module")

@@ -8,18 +8,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from tests.commands import run
 
-from nolabel.cli.app import _warned, main
+from nolabel.cli.app import main
 from nolabel.search import Index
-
-
-def run(capsys, *words):
-    """Exit code, standard output, standard error."""
-    _warned.clear()
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 def running(seed, frames=20, side=24):

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from tests.commands import run
 
 import nolabel
-from nolabel.cli.app import _warned, main
+from nolabel.cli.app import main
 from nolabel.cli.zero_shot import names_of, write_sheets
 from nolabel.learn import ALIGN, CrossModalVDR, RawPixels
 from nolabel.training import Training
@@ -20,15 +21,6 @@ GROUNDS = {"light": 235, "dark": 20}
 NAMES = ["Red", "green", "blue"]
 TEMPLATES = [word for ground in GROUNDS for word in ("--template", f"a {{}} square on a {ground} ground")]
 SMALL = {"text_encoder": "bert-1x32", "vocabulary_size": 100}
-
-
-def run(capsys, *words):
-    """Exit code, standard output, standard error."""
-    _warned.clear()
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 def squares(place, n, seed):

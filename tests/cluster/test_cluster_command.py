@@ -8,21 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.commands import run
 
 import nolabel
-from nolabel.cli.app import _warned, main
+from nolabel.cli.app import main
 from nolabel.cli.keyword_files import read_keywords
 
 QUICK = ["--epochs", "40", "--vector-size", "24", "--sample", "0", "--min-docs", "20", "--min-count", "2"]
-
-
-def run(capsys, *words):
-    """Exit code, standard output, standard error."""
-    _warned.clear()  # each warning is said once in a process
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 @pytest.fixture(scope="module")

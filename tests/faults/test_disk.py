@@ -10,10 +10,11 @@ from contextlib import contextmanager
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from tests.commands import told
 from tests.faults.kills import TINY, files_of, write_images
 
 import nolabel
-from nolabel.cli.app import _warned, main
+from nolabel.cli.app import main
 from nolabel.data import open_images, read
 from nolabel.learn import Untrained
 from nolabel.report.report import ReportContents, write_report
@@ -36,15 +37,6 @@ LEARN = [
     "projection=(16,8)",
 ]
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
-
-
-def run(capsys, *words):
-    _warned.clear()
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, [line for line in err.splitlines() if not line.startswith("nolabel: warning:")]
 
 
 class Disk:
@@ -130,14 +122,14 @@ def test_learn_on_a_full_disk(disk, photos, learned, room, capsys):
     """Wherever it ends, it says so, and with more room it goes on to the same result."""
     folder = disk.place / "run"
     with disk.leaving(room):
-        code, out, lines = run(capsys, "learn", photos, "--out", folder, *LEARN)
+        code, out, lines = told(capsys, "learn", photos, "--out", folder, *LEARN)
         assert (code, out, len(lines)) == (2, "", 1), lines
         assert str(folder) in lines[0]
         assert "No space left on device" in lines[0]
         assert partials(folder) == []
         assert not (folder / "report.html").exists()
     trained = (folder / "config.json").exists()
-    code, _, lines = run(capsys, "learn", photos, "--out", folder, *LEARN, *(["--resume"] if trained else []))
+    code, _, lines = told(capsys, "learn", photos, "--out", folder, *LEARN, *(["--resume"] if trained else []))
     assert code == 0, lines
     assert (folder / "model.safetensors").read_bytes() == (learned / "model.safetensors").read_bytes()
     assert files_of(folder) == files_of(learned)
@@ -145,10 +137,10 @@ def test_learn_on_a_full_disk(disk, photos, learned, room, capsys):
 
 def test_embed_on_a_full_disk(disk, photos, learned, capsys):
     out = disk.place / "z.parquet"
-    assert run(capsys, "embed", learned, photos, "--out", out)[0] == 0
+    assert told(capsys, "embed", learned, photos, "--out", out)[0] == 0
     before = out.read_bytes()
     with disk.leaving(4096):
-        code, _, lines = run(capsys, "embed", learned, photos / "1", "--out", out)
+        code, _, lines = told(capsys, "embed", learned, photos / "1", "--out", out)
         assert (code, len(lines)) == (2, 1)
         assert lines[0] == f"nolabel: [Errno 28] No space left on device: '{out}'"
     assert out.read_bytes() == before
@@ -269,14 +261,14 @@ def test_a_read_only_folder(disk, photos, learned, capsys, tmp_path, monkeypatch
             ("embed", folder, photos / "1", "--out", disk.place / "z.parquet"),
             ("embed", folder, photos / "1", "--add", "--out", tmp_path / "z.parquet"),
         ):
-            code, _, lines = run(capsys, *words)
+            code, _, lines = told(capsys, *words)
             assert (code, len(lines)) == (2, 1), lines
             assert "Read-only file system" in lines[0]
             assert str(disk.place) in lines[0]
-        assert run(capsys, "embed", folder, photos, "--out", tmp_path / "z.parquet")[0] == 0
-        code, out, _ = run(capsys, "search", folder, "id:3", "-k", 1, "--json")
+        assert told(capsys, "embed", folder, photos, "--out", tmp_path / "z.parquet")[0] == 0
+        code, out, _ = told(capsys, "search", folder, "id:3", "-k", 1, "--json")
         assert (code, json.loads(out)[0]["id"]) == (0, 3)
-        assert run(capsys, "assess", folder, "--json")[0] == 0
+        assert told(capsys, "assess", folder, "--json")[0] == 0
         monkeypatch.setattr(derived, "BESIDE_ROWS", 10)  # it would be searched through a structure
         index = Index.open(folder)
         vector = index.rows([7])["vector"][0].as_py()
@@ -290,7 +282,7 @@ def test_a_read_only_folder(disk, photos, learned, capsys, tmp_path, monkeypatch
 def test_a_folder_below_a_file(photos, capsys, tmp_path):
     (tmp_path / "file").write_text("x")
     for words in (("learn", photos, *LEARN), ("clean", photos)):
-        code, _, lines = run(capsys, *words, "--out", tmp_path / "file" / "run")
+        code, _, lines = told(capsys, *words, "--out", tmp_path / "file" / "run")
         assert (code, len(lines)) == (2, 1)
         assert str(tmp_path / "file") in lines[0]
     with pytest.raises(OSError, match="file"):

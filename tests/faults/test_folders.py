@@ -7,10 +7,11 @@ import threading
 from contextlib import contextmanager
 
 import pytest
+from tests.commands import told
 from tests.faults.kills import TINY, digest_of_index, files_of, write_images
 
 from nolabel.cli import learn
-from nolabel.cli.app import _resume_line, _warned, main
+from nolabel.cli.app import _resume_line, main
 from nolabel.search import Index
 from nolabel.training.place import MEETING
 from nolabel.training.unfinished import locked
@@ -36,15 +37,6 @@ def held(folder):
             yield process.pid
         finally:
             process.communicate(b"\n")
-
-
-def run(capsys, *words):
-    _warned.clear()
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, [line for line in err.splitlines() if not line.startswith("nolabel: warning:")]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +79,7 @@ def test_a_second_process_is_refused(name, place, capsys, tmp_path):
     folder = tmp_path / "busy"
     words = [place / word if (place / word).exists() else word for word in COMMANDS[name]]
     with held(folder) as other:
-        code, out, lines = run(capsys, *words, "--out", folder)
+        code, out, lines = told(capsys, *words, "--out", folder)
     assert (code, out) == (2, "")
     assert lines == [f"nolabel: {folder} is in use by process {other}: wait for it"]
     assert [path.name for path in folder.iterdir()] == []
@@ -141,8 +133,8 @@ def test_who_holds_a_folder_goes_on_in_it(tmp_path):
 
 
 def test_nothing_is_held_after_a_command(place, capsys, tmp_path):
-    assert run(capsys, "learn", place / "nothing", "--out", tmp_path / "run")[0] == 2
-    code, _, lines = run(capsys, "learn", place / "photos", "--out", tmp_path / "run", "--epochs", "0")
+    assert told(capsys, "learn", place / "nothing", "--out", tmp_path / "run")[0] == 2
+    code, _, lines = told(capsys, "learn", place / "photos", "--out", tmp_path / "run", "--epochs", "0")
     assert code == 2, lines
     assert not (tmp_path / "run").exists()
     with locked(tmp_path / "run"):
@@ -186,17 +178,17 @@ def test_a_run_without_its_report_is_finished_by_a_resume(place, cut_off, capsys
     }
     (cut_off / "checkpoint.safetensors").write_bytes(b"it was about to be removed")
     for line, refused in refusals.items():
-        code, _, lines = run(capsys, *refused)
+        code, _, lines = told(capsys, *refused)
         assert (code, len(lines)) == (2, 1)
         assert line in lines[0]
         assert not (cut_off / "report.html").exists()
-    assert run(capsys, *words, "--resume")[0] == 0
+    assert told(capsys, *words, "--resume")[0] == 0
     assert digest_of_index(cut_off) == digest_of_index(place / "run")
     assert files_of(cut_off) == files_of(place / "run")
     index = Index.open(cut_off)
     index.delete(ids=[0])
     for more in ([], ["--resume"]):  # nothing that came to a finished run is taken from it
-        code, _, lines = run(capsys, *words, *more)
+        code, _, lines = told(capsys, *words, *more)
         assert (code, lines) == (2, [f"nolabel: {cut_off} holds a finished run: choose another folder or delete it"])
     assert len(Index.open(cut_off)) == len(index)
 

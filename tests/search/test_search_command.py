@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from tests.commands import run
 
-from nolabel.cli.app import _warned, main
 from nolabel.learn import SimCLR
 from nolabel.search import Index
 from nolabel.training import Training, identity
@@ -33,13 +33,8 @@ def plain(tmp_path_factory):
     return saved_run(tmp_path_factory.mktemp("plain") / "run", None)
 
 
-def run(capsys, *words):
-    """Exit code, standard output, standard error."""
-    _warned.clear()  # each warning is said once in a process
-    with pytest.raises(SystemExit) as stop:
-        main(["search", *map(str, words)])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
+def search(capsys, *words):
+    return run(capsys, "search", *words)
 
 
 ASKED = {
@@ -53,7 +48,7 @@ ASKED = {
 @pytest.mark.parametrize("case", ASKED)
 def test_options_ask_the_index_for_a_funnel(nested, capsys, case):
     words, funnel = ASKED[case]
-    code, out, err = run(capsys, nested, "id:7", "-k", 5, *words, "--json")
+    code, out, err = search(capsys, nested, "id:7", "-k", 5, *words, "--json")
     assert (code, err) == (0, "")
     index = Index.open(nested)
     expected = index.search(index.rows([7])["vector"].to_pylist()[0], 5, funnel=funnel)
@@ -64,24 +59,24 @@ def test_options_ask_the_index_for_a_funnel(nested, capsys, case):
 
 
 def test_cost_is_said(nested, capsys):
-    code, out, _ = run(capsys, nested, "id:7", "-k", 5, "--dims", 4, "--shortlist", 20)
+    code, out, _ = search(capsys, nested, "id:7", "-k", 5, "--dims", 4, "--shortlist", 20)
     assert code == 0
     cost = 64 * 4 + 20 * 4 + 20 * 32  # all prefixes, the shortlist's exactly, the shortlist by the whole vector
     assert f"{cost:,} multiply-adds; {64 * 32:,} by all rows and coordinates" in out
-    assert "multiply-adds" not in run(capsys, nested, "id:7")[1]
+    assert "multiply-adds" not in search(capsys, nested, "id:7")[1]
 
 
 def test_untrained_prefixes_are_said(nested, plain, capsys):
-    code, _, err = run(capsys, nested, "id:7", "--dims", 5)
+    code, _, err = search(capsys, nested, "id:7", "--dims", 5)
     assert code == 0
     assert err == (
         "nolabel: warning: the first 5 coordinates were not trained for: "
         "this SimCLR was trained for the first 4, 8, 32\n"
     )
-    code, _, err = run(capsys, plain, "id:7", "--dims", 16, "--rerank", 24)
+    code, _, err = search(capsys, plain, "id:7", "--dims", 16, "--rerank", 24)
     assert code == 0
     assert "the first 16, 24 coordinates were not trained for: this SimCLR was trained for the whole vector only" in err
-    assert run(capsys, plain, "id:7")[2] == ""
+    assert search(capsys, plain, "id:7")[2] == ""
 
 
 BAD = {
@@ -109,7 +104,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_options_are_one_line_and_exit_code_2(nested, capsys, case):
     words, message = BAD[case]
-    code, out, err = run(capsys, nested, "id:7", *words)
+    code, out, err = search(capsys, nested, "id:7", *words)
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
     assert message in err

@@ -155,8 +155,14 @@ def in_shards(images, folder):
         once(made[0], 1, signal.SIGINT).fit(images, run=folder / "shards")
     except KeyboardInterrupt:
         learner = made[1].fit(images, run=folder / "shards", resume=True)
-        return ended_with("in shards", learner)
+        return ended_with("simclr in shards", learner)
     raise AssertionError("nothing was interrupted")
+
+
+def pairs_in_shards(images, texts):
+    """ALIGN with its weights in shards, its temperature among them, which lies with one process alone."""
+    learner = systems(2)["align"].set_params(training__strategy="fsdp")
+    return ended_with("align in shards", learner.fit({"image": images, "text": texts[: len(images)]}))
 
 
 def by_command(path):
@@ -169,7 +175,7 @@ def main(folder):
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a shell runs in the background
     images, texts = np.load(folder / "images.npy"), (folder / "texts.txt").read_text().splitlines()
-    found = fitted(2, images, texts) | in_shards(images, folder)
+    found = fitted(2, images, texts) | in_shards(images, folder) | pairs_in_shards(images, texts)
     learner, data = by_command(folder / "images.npy")
     found |= ended_with("unbroken", learner.fit(data))
     torch.save(found | gathered(), folder / f"{torch.distributed.get_rank()}.pt")

@@ -32,8 +32,8 @@ def learned(table: Any, name: str, wanted: Wanted) -> tuple[Result, list[int]]:
     Also the rows of `table` that the result is about.
     """
     from nolabel.assess.inputs import as_labels
+    from nolabel.cli.run import cut_off
     from nolabel.data.labels import class_names
-    from nolabel.training import load
 
     given = known(table, name, wanted.source)
     rows = np.array([row for row, value in enumerate(given) if value is not None])
@@ -45,7 +45,7 @@ def learned(table: Any, name: str, wanted: Wanted) -> tuple[Result, list[int]]:
         others = [other for other in ["label"] if other in named.column_names]
         named = named.remove_columns(others).rename_column(name, "label")
     if wanted.resume and (wanted.folder / "config.json").exists():
-        classifier = load(wanted.folder)  # trained, but cut off before its index and report were written
+        classifier = cut_off(learner_of(wanted), named, wanted.folder)
     else:
         classifier = learner_of(wanted).fit(named, run=wanted.folder, resume=wanted.resume)
     result, there = labelled(table, name, given, classifier, frozenset(rows[held].tolist()))

@@ -48,6 +48,7 @@ def command(
         REPORT,
         candidates,
         complete,
+        cut_off,
         in_parts,
         learner_of,
         open_table,
@@ -82,7 +83,7 @@ def command(
             f"{folder} holds {'a finished run' if finished else 'a run without its index and report'}: {rest}"
         )
     if trained:
-        learner = _trained(learner if method != "auto" else None, table, folder)
+        learner = cut_off(learner if method != "auto" else None, table, folder)
     elif method == "auto":
         learner = _chosen(candidates(encoder, image_size, training), table, folder)
     else:
@@ -115,23 +116,6 @@ def _shorthands(method: str, setting: list[str], views: str | None, nested: str 
     if views == "bss" and not chosen and "negatives" in arguments_of(class_of(method)):
         words.append("negatives=same_view")
     return words
-
-
-def _trained(asked: Any | None, table: Any, folder: Path) -> Any:
-    """The learner of a run that was cut off before its index and report were whole, if it is what is `asked` for."""
-    from sklearn.base import clone
-
-    from nolabel.cli.run import in_parts
-    from nolabel.training import load
-    from nolabel.training.checkpoint import CHECKPOINT
-    from nolabel.training.unfinished import identity, require_same
-
-    learner = load(folder)
-    source = clone(learner).open(in_parts(learner, table), None)
-    then = identity(learner, source) | {"data": learner.fingerprint_}
-    require_same(folder, identity(learner if asked is None else asked, source), then)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
-    return learner
 
 
 def _chosen(options: dict[str, Any], table: Any, folder: Path) -> Any:

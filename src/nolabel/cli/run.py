@@ -127,6 +127,25 @@ def in_parts(learner: Any, table: Any) -> Any:
     return {part: table.select(found) for part, found in rows.items()}
 
 
+def cut_off(asked: Any | None, table: Any, folder: Path) -> Any:
+    """The learner of a run that was cut off before its index and report were whole, if it is what is `asked` for."""
+    from sklearn.base import clone
+
+    from nolabel.training import Training, load
+    from nolabel.training.checkpoint import CHECKPOINT
+    from nolabel.training.unfinished import identity, require_same
+
+    learner = load(folder)
+    fresh = clone(learner) if asked is None else asked
+    # What is trained is stopped no more: it matters not whether it would have been
+    stopped = (learner.training or Training()).stop_on_collapse
+    fresh.training = clone(fresh.training or Training()).set_params(stop_on_collapse=stopped)
+    source = fresh.open(in_parts(learner, table), None)
+    require_same(folder, identity(fresh, source), identity(learner, source) | {"data": learner.fingerprint_})
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    return learner
+
+
 def candidates(encoder: str | None, image_size: int | None, training: Any) -> dict[str, Any]:
     """What ``--method auto`` tries: the methods that learn from images at a few settings, and the two controls."""
     from sklearn.base import clone

@@ -65,7 +65,8 @@ class LearnedTemperature(nn.Module):
     """A temperature that is learned as the logarithm of its inverse, kept within bounds (Radford et al., CLIP, 2021,
     arXiv:2103.00020).
 
-    One number without dimensions, so that it takes no weight decay. Calling it gives the temperature as a scalar tensor.
+    One number in a vector, so that it takes no weight decay and can be shared out. Calling it gives the temperature as a
+    scalar tensor.
 
     Parameters
     ----------
@@ -82,11 +83,11 @@ class LearnedTemperature(nn.Module):
         super().__init__()
         if not 0 < least <= start <= most:
             raise ValueError(f"temperature must lie between {least} and {most}, got {start!r}")
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(start)))
+        self.log_scale = nn.Parameter(torch.tensor([-math.log(start)]))
         self.bounds = -math.log(most), -math.log(least)
 
     def forward(self) -> Tensor:
-        value: Tensor = torch.exp(-self.log_scale)
+        value: Tensor = torch.exp(-self.log_scale)[0]
         return value
 
     @torch.no_grad()

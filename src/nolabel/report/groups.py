@@ -11,7 +11,7 @@ from nolabel.report.layout import main_components
 SHEETS = 20  # clusters that get a contact sheet, largest first
 CENTRAL, EDGE = 24, 6
 BLOCK_ROWS = 16_384  # compared with the centres at once
-FIT_ROWS, FIT_STEPS = 10_000, 25  # k-means is fitted on at most so many rows; more of both hardly move the centres
+FIT_ROWS, FIT_STEPS = 5_000, 25  # k-means is fitted on at most so many rows; more of both hardly move the centres
 # One colour a sheet, of middle lightness so that it stands out on white and on near-black; neighbours differ in hue.
 PALETTE = (
     *("#3f7fc1", "#d9822b", "#3d9a5f", "#c8504f", "#8a6bbf", "#a07a4f", "#d070a8", "#7d8590", "#a5a02e", "#2fa3b0"),

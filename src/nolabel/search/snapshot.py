@@ -41,7 +41,7 @@ class Snapshot:
             there, lacks = np.zeros(0, dtype=bool), np.ones(len(ids), dtype=bool)
         else:
             there, lacks = base.compare(ids, addresses)
-        self.there = there
+        self.there, self.masked = there, int((~there).sum())  # counted once: every search asks whether it is 0
         rising = np.flatnonzero(lacks)[np.argsort(ids[lacks], kind="stable")]
         self.beside_addresses = addresses[rising]
         self.beside = self._read_beside(previous)
@@ -54,10 +54,6 @@ class Snapshot:
         self._filters: OrderedDict[Any, list[Any]] = OrderedDict()
         self._notes: dict[str, Any] = {}
         self._lock = threading.Lock()
-
-    @property
-    def masked(self) -> int:
-        return int((~self.there).sum())
 
     def _read_beside(self, previous: Snapshot | None) -> Any:
         """Contents of the rows beside the structure; those the previous version held are not read again."""
@@ -80,7 +76,7 @@ class Snapshot:
 
     def filtered(self, where: str | None, key: Any, make: Callable[[Any, np.ndarray], Any]) -> list[Any]:
         """For each part None when all of its rows count, else `make(structure, rows)`; kept for the last few filters."""
-        if where is None and self.there.all():
+        if where is None and not self.masked:
             return [None] * len(self.parts)
         with self._lock:
             if (where, key) in self._filters:
@@ -124,7 +120,7 @@ class Snapshot:
 
     def live(self, start: int) -> Bool[np.ndarray, " n"] | None:
         """Which rows of the part that begins at `start` are there; None for all."""
-        return None if self.base is None or start or self.there.all() else self.there
+        return None if self.base is None or start or not self.masked else self.there
 
     def _positions(self, where: str | None) -> Int64[np.ndarray, " m"]:
         """Rising positions of the rows a filter leaves."""
