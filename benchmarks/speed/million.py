@@ -136,6 +136,7 @@ def prepared(task: str, peer: str | None, n: int) -> Callable[[], Any]:
 def measure(task: str, n: int, rounds: int) -> dict[str, Any]:
     ours, peers = TASKS[task]
     arms: dict[str | None, Callable[[int], Any]] = {None: ours, **peers}
+    data(n)
     for arm in arms.values():
         arm(2000)  # libraries and thread pools
     taken: dict[str | None, list[float]] = {name: [] for name in arms}
