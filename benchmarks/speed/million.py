@@ -4,7 +4,7 @@ python -m benchmarks.speed million [--quick]; the full run takes about 12 minute
 Unit vectors in 500 clusters that are the classes, a fifth of the labels drawn anew.
 
 * `effective_rank` against singular values in float32, as in `rankme`.
-* `knn_accuracy` of 1,000 held-out rows, 20 voters. It stands on faiss' flat index; peers are scikit-learn's
+* `knn_accuracy` of 1,000 held-out rows, 20 voters. It stands on faiss' exact search, block by block; peers are scikit-learn's
   `KNeighborsClassifier` with the same weights and faiss by itself, votes counted by hand on vectors that are unit length already.
 * `cluster_rows`, the clusters of report and explorer: k-means on main components of at most 5,000 rows, four
   starts, then all rows are assigned. Peers group all 256 dimensions into as many clusters: scikit-learn's `KMeans` and

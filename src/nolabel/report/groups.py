@@ -57,12 +57,13 @@ def cluster_rows(unit: np.ndarray, seed: int) -> np.ndarray:
     count = min(cluster_count(len(unit)), len(np.unique(z.round(5), axis=0)))
     with threadpool_limits(limits=1):  # on a busy machine its threads would wait for each other
         fitted = KMeans(count, n_init=4, max_iter=FIT_STEPS, random_state=seed).fit_predict(z)
-    centres = np.stack([sample[fitted == number].mean(axis=0) for number in range(count)])
+    # k-means that is cut short may leave a cluster without rows, which has no centre
+    centres = np.stack([sample[fitted == number].mean(axis=0) for number in np.unique(fitted)])
     half = 0.5 * np.einsum("cd,cd->c", centres, centres)  # |x - c|^2 is smallest where x.c - |c|^2 / 2 is largest
     found = np.empty(len(unit), dtype=np.int64)
     for start in range(0, len(unit), BLOCK_ROWS):
         np.argmax(unit[start : start + BLOCK_ROWS] @ centres.T - half, axis=1, out=found[start : start + BLOCK_ROWS])
-    order = np.argsort(-np.bincount(found, minlength=count), kind="stable")
+    order = np.argsort(-np.bincount(found, minlength=len(centres)), kind="stable")
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
     return rank[found]
