@@ -115,13 +115,13 @@ class LSAClassifier(ImageClassifier):
     --------
     >>> from nolabel.data import load
     >>> from nolabel.learn import SimCLR
-    >>> digits = load("digits").select(range(160))
+    >>> digits = load("digits").select(range(320))
     >>> y = np.array(digits["label"])
-    >>> y[:32] = (y[:32] + 1) % 10
+    >>> y[:64] = (y[:64] + 1) % 10
     >>> learned = SimCLR("conv4-x0.5", image_size=16, training=Training(steps=30, batch_size=64)).fit(digits)
     >>> settings = Training(10, batch_size=16, lr=0.02)
     >>> model = LSAClassifier(representation=learned, detectors=("loss",), warmup=3, training=settings).fit(digits, y)
-    >>> sum(suspect.row < 32 for suspect in model.suspects()[:20]) > 12
+    >>> sum(suspect.row < 64 for suspect in model.suspects()[:20]) > 12
     True
     """
 
