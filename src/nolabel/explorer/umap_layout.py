@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from nolabel.explorer.opened import FOLDER, OpenRun
 from nolabel.report.layout import main_components, place_between
@@ -42,7 +43,11 @@ def umap_points(vectors: np.ndarray, *, landmarks: int = LANDMARKS, random_state
     chosen, rest = np.sort(order[:landmarks]), np.sort(order[landmarks:])
     model = UMAP(n_neighbors=min(NEIGHBOURS, len(chosen) - 1), init="pca", random_state=random_state, n_jobs=1)
     points = np.empty((len(z), 2))
-    points[chosen] = model.fit_transform(z[chosen])
+    threads = torch.get_num_threads()
+    try:
+        points[chosen] = model.fit_transform(z[chosen])
+    finally:
+        torch.set_num_threads(threads)  # Numba gives the whole process as many threads as there are cores
     if len(rest):
         points[rest] = place_between(z[rest], z[chosen], points[chosen])
     return fitted(points)
