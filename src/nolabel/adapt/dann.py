@@ -38,7 +38,7 @@ class DANN(DomainAdapter):
     >>> from nolabel.training import Training
     >>> digits = load("digits")
     >>> pictures = [255 - np.asarray(image, np.uint8) // 2 for image in digits["image"]]  # paler, ink on paper
-    >>> adapter = DANN("conv4", training=Training(steps=2, batch_size=16))
+    >>> adapter = DANN("conv4-x0.25", training=Training(steps=2, batch_size=16))
     >>> adapter.fit({"source": digits, "target": np.stack(pictures)}).predict(pictures[:3]).shape
     (3,)
     """

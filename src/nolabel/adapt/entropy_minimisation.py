@@ -29,7 +29,7 @@ class EntropyMinimisation(DomainAdapter):
     >>> from nolabel.training import Training
     >>> digits = load("digits")
     >>> pictures = [255 - np.asarray(image, np.uint8) // 2 for image in digits["image"]]  # paler, ink on paper
-    >>> adapter = EntropyMinimisation("conv4", training=Training(steps=2, batch_size=16))
+    >>> adapter = EntropyMinimisation("conv4-x0.25", training=Training(steps=2, batch_size=16))
     >>> adapter.fit({"source": digits, "target": np.stack(pictures)}).predict(pictures[:3]).shape
     (3,)
     """

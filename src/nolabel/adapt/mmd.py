@@ -28,7 +28,7 @@ class MMD(DomainAdapter):
     >>> from nolabel.training import Training
     >>> digits = load("digits")
     >>> pictures = [255 - np.asarray(image, np.uint8) // 2 for image in digits["image"]]  # paler, ink on paper
-    >>> adapter = MMD("conv4", training=Training(steps=2, batch_size=16))
+    >>> adapter = MMD("conv4-x0.25", training=Training(steps=2, batch_size=16))
     >>> adapter.fit({"source": digits, "target": np.stack(pictures)}).predict(pictures[:3]).shape
     (3,)
     """

@@ -78,8 +78,8 @@ class DenoisingAutoencoder(ImageLearner):
     Examples
     --------
     >>> from nolabel.data import load
-    >>> DenoisingAutoencoder(training=Training(steps=2)).fit_transform(load("digits")).shape
-    (1797, 2048)
+    >>> DenoisingAutoencoder(training=Training(steps=2)).fit_transform(load("digits").select(range(200))).shape
+    (200, 2048)
     """
 
     recipe = {"optimiser": "adam", "lr": 1e-3, "weight_decay": 0.0, "batch_size": 64, "epochs": 100, "warmup": 0.0}  # noqa: RUF012

@@ -52,7 +52,8 @@ class GSimCLR(SimCLR):
     --------
     >>> from nolabel.data import load
     >>> fast = Training(steps=2, batch_size=16)
-    >>> learner = GSimCLR("conv4", features=DenoisingAutoencoder(training=fast), training=fast).fit(load("digits"))
+    >>> learner = GSimCLR("conv4", features=DenoisingAutoencoder(training=fast), training=fast)
+    >>> learner = learner.fit(load("digits").select(range(300)))
     >>> len(set(learner.pseudo_labels_.tolist()))
     16
     """

@@ -47,9 +47,9 @@ class ImageClassifier(ClassifierMixin, Head, ImageLearner):
     --------
     >>> from nolabel.data import load
     >>> digits = load("digits")
-    >>> model = ImageClassifier("conv4", training=Training(epochs=6, batch_size=64, random_state=0)).fit(digits)
+    >>> model = ImageClassifier("conv4-x0.5", training=Training(epochs=6, batch_size=64, random_state=0)).fit(digits)
     >>> model.score(digits, digits["label"]) > 0.9, model.head_weight.shape
-    (True, (10, 64))
+    (True, (10, 32))
     """
 
     columns = ("image", "label")

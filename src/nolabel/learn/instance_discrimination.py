@@ -62,7 +62,7 @@ class InstanceDiscrimination(ImageLearner):
     Examples
     --------
     >>> from nolabel.data import load
-    >>> learner = InstanceDiscrimination("conv4", training=Training(steps=2, batch_size=64)).fit(load("digits"))
+    >>> learner = InstanceDiscrimination("conv4-x0.25", training=Training(steps=2, batch_size=64)).fit(load("digits"))
     >>> learner.net_.bank.shape
     torch.Size([1797, 64])
     """

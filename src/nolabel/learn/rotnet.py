@@ -46,7 +46,7 @@ class RotNet(ImageLearner):
     Examples
     --------
     >>> from nolabel.data import load
-    >>> rotnet = RotNet("conv4", training=Training(steps=20, batch_size=64)).fit(load("digits"))
+    >>> rotnet = RotNet("conv4-x0.25", training=Training(steps=20, batch_size=64)).fit(load("digits"))
     >>> rotnet.predict_rotation(load("digits")).shape
     (1797,)
     """

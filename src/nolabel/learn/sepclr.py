@@ -87,7 +87,7 @@ class SepCLR(ImageLearner):
     --------
     >>> from nolabel.data import load
     >>> zeros, others = load("digits", label=0), load("digits", label=1)
-    >>> learner = SepCLR("conv4", training=Training(steps=2, batch_size=16))
+    >>> learner = SepCLR("conv4-x0.25", training=Training(steps=2, batch_size=16))
     >>> learner.fit({"background": zeros, "target": others}).transform(others, part="salient").shape
     (182, 16)
     """

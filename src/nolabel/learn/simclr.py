@@ -51,7 +51,7 @@ class SimCLR(ImageLearner):
     Examples
     --------
     >>> from nolabel.data import load
-    >>> learner = SimCLR(encoder="conv4", training=Training(steps=2, batch_size=64)).fit(load("digits"))
+    >>> learner = SimCLR(encoder="conv4-x0.25", training=Training(steps=2, batch_size=64)).fit(load("digits"))
     >>> learner.transform(load("digits")).shape[0]
     1797
     """

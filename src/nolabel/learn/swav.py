@@ -57,7 +57,7 @@ class SwAV(ImageLearner):
     Examples
     --------
     >>> from nolabel.data import load
-    >>> swav = SwAV("conv4", prototypes=20, training=Training(steps=2, batch_size=64)).fit(load("digits"))
+    >>> swav = SwAV("conv4-x0.25", prototypes=20, training=Training(steps=2, batch_size=64)).fit(load("digits"))
     >>> swav.predict(load("digits")).shape
     (1797,)
     """
