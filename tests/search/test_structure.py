@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nolabel.search import structure
+from nolabel.search.funnel import Tally
 from nolabel.search.structure import Chosen, Structure, best, choose, prepare
 
 
@@ -75,6 +76,23 @@ def test_lists_visited_grow_with_difficulty(tmp_path):
     noise = np.random.default_rng(0).normal(size=(4000, 24)).astype(np.float32)
     hard = built(tmp_path / "hard", noise, "cosine", "ivf")
     assert easy.nprobe < hard.nprobe <= hard.ivf.nlist
+
+
+@pytest.mark.parametrize("kind", ["ivf", "ivf-sq8"])
+def test_where_lists_save_nothing_every_float_is_compared(tmp_path, kind):
+    noise = prepare(np.random.default_rng(0).normal(size=(4000, 64)), "cosine")
+    found = built(tmp_path, noise, "cosine", kind)
+    queries = prepare(np.random.default_rng(1).normal(size=(50, 64)), "cosine")
+    truth = np.argsort(-queries @ noise.T, axis=1)[:, :10]
+    tally = Tally()
+    positions = found.search(queries, 10, tally=tally)[1]
+    if kind == "ivf":
+        assert found.nprobe == found.ivf.nlist
+        assert np.array_equal(positions, truth)
+        assert tally.multiply_adds == 50 * 64 * (4000 + 10)
+    else:  # codes of a quarter of the size are read all the same
+        assert found.nprobe < found.ivf.nlist
+        assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(truth, positions)]) > 0.9
 
 
 def test_more_rows_than_the_lists_hold(tmp_path):

@@ -67,7 +67,8 @@ def answer(
     ready = _prepared(store, mode, query, options)
     snapshot = snapshots([mode])[mode]
     found = ready.search(snapshot)
-    hits = [as_hits(snapshot, each, _told(mode, store, options)) for each in found]
+    sign = _told(mode, store, options)
+    hits = [as_hits(snapshot, each, sign) for each in found]
     return hits[0] if ready.single else hits
 
 

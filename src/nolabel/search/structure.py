@@ -27,10 +27,12 @@ from nolabel.search.funnel import Tally
 faiss: Any = _faiss  # its type stubs know neither arrays nor keyword arguments
 EXACT_ROWS = 20_000
 MEMORY_SHARE = 0.25  # of the machine's memory, for float32 lists
-POINTS_PER_CENTRE = 64  # k-means sample
+POINTS_PER_CENTRE = 40  # k-means sample; faiss warns below 39
+KMEANS_ROUNDS = 6  # four more find no more neighbours and take as long again
 TARGET_RECALL, CALIBRATION_QUERIES = 0.98, 256
 LEAST_LISTS = 8  # hardly slower than fewer, and kinder to queries that are unlike the rows
-FILTER_WIDENING = 4  # a filter's nearest rows are farther away and over more lists: up to 1 + 4 times as many
+WORTHWHILE = 1 / 3  # of float32 lists; visiting more takes longer than comparing every row
+FILTER_WIDENING = 9  # a filter's nearest rows are farther away and over more lists: up to 1 + 9 times as many
 GATHERED_BYTES = 4 * 2**20  # prefixes are copied in pieces of this size; a filter that keeps less is compared exactly
 BLOCK_ROWS = 65_536
 FORMAT = 2
@@ -258,7 +260,10 @@ class Structure:
         tally = Tally() if tally is None else tally
         available = self.rows if chosen is None else len(chosen.rows)
         k = min(k, available)
-        compare_all = exact or self.ivf is None or (chosen is not None and chosen.few) or 20 * k > available
+        compare_all = exact or self.ivf is None or 20 * k > available
+        if not compare_all:
+            every = self.kind == "ivf" and self.nprobe == self.ivf.nlist
+            compare_all = every if chosen is None else chosen.few
         with threads(len(queries)):
             if compare_all:
                 positions = self._compare(queries, k, chosen, tally)
@@ -267,7 +272,7 @@ class Structure:
                 short = (positions >= 0).sum(1) < k  # the lists visited held fewer than k rows
                 if short.any():
                     positions[short, :k] = self._compare(queries[short], k, chosen, tally)
-        return best(self.scores(queries, positions, tally), positions, k)
+            return best(self.scores(queries, positions, tally), positions, k)
 
     @cached_property
     def _rows_a_list(self) -> float:
@@ -352,14 +357,14 @@ def _zero_rows(vectors: np.ndarray, metric: str) -> Int64[np.ndarray, " z"]:
 
 def _inverted_lists(matrix: np.ndarray, metric: str, kind: str) -> Any:
     rows, dim = matrix.shape
-    centres = max(1, min(rows // POINTS_PER_CENTRE, round(2 * rows**0.5)))
+    centres = max(1, min(rows // POINTS_PER_CENTRE, round(4 * rows**0.5)))
     measure = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
     quantizer = faiss.IndexFlat(dim, measure)
     if kind == "ivf":
         ivf = faiss.IndexIVFFlat(quantizer, dim, centres, measure)
     else:
         ivf = faiss.IndexIVFScalarQuantizer(quantizer, dim, centres, faiss.ScalarQuantizer.QT_8bit, measure)
-    ivf.cp.niter = 10
+    ivf.cp.niter = KMEANS_ROUNDS
     sample = np.random.default_rng(0).choice(rows, min(rows, centres * POINTS_PER_CENTRE), replace=False)
     ivf.train(matrix[np.sort(sample)])
     for start in range(0, rows, BLOCK_ROWS):
@@ -377,13 +382,14 @@ def _list_of_each_row(ivf: Any, rows: int) -> np.ndarray:
 
 
 def _calibrate(matrix: np.ndarray, ivf: Any, metric: str, kind: str) -> int:
-    """Fewest lists at which rows, left out of their own answer, find 98 % of their ten nearest."""
+    """Fewest lists at which rows, left out of their own answer, find 98 % of their ten nearest; all where few do not."""
     rows = np.sort(np.random.default_rng(1).choice(len(matrix), CALIBRATION_QUERIES, replace=False))
     queries = matrix[rows]
     trial = Structure(matrix, metric, ivf=ivf, kind=kind)
     truth = trial.search(queries, 11, exact=True)[1]
-    steps = [n for power in range(32) for n in (2**power, 3 * 2**power // 2) if n < ivf.nlist]
-    for nprobe in sorted({step for step in steps if step >= LEAST_LISTS}):
+    most = WORTHWHILE * ivf.nlist if kind == "ivf" else ivf.nlist
+    steps = [n for power in range(32) for n in (2**power, 3 * 2**power // 2)]
+    for nprobe in sorted({step for step in steps if LEAST_LISTS <= step < most}):
         trial.nprobe = nprobe
         found = trial.search(queries, 11)[1]
         others = [(set(t) - {row}, set(f) - {row}) for row, t, f in zip(rows, truth.tolist(), found.tolist())]
