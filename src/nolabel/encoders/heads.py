@@ -75,7 +75,7 @@ class LearnedTemperature(nn.Module):
     Examples
     --------
     >>> temperature = LearnedTemperature(0.07)
-    >>> round(float(temperature()), 4)
+    >>> round(temperature().item(), 4)
     0.07
     """
 
