@@ -28,7 +28,7 @@ faiss: Any = _faiss  # its type stubs know neither arrays nor keyword arguments
 EXACT_ROWS = 20_000
 MEMORY_SHARE = 0.25  # of the machine's memory, for float32 lists
 POINTS_PER_CENTRE = 40  # k-means sample; faiss warns below 39
-KMEANS_ROUNDS = 6  # four more find no more neighbours and take as long again
+KMEANS_ROUNDS = 6  # ten find no more neighbours
 TARGET_RECALL, CALIBRATION_QUERIES = 0.98, 256
 LEAST_LISTS = 8  # hardly slower than fewer, and kinder to queries that are unlike the rows
 WORTHWHILE = 1 / 3  # of float32 lists; visiting more takes longer than comparing every row
@@ -382,7 +382,7 @@ def _list_of_each_row(ivf: Any, rows: int) -> np.ndarray:
 
 
 def _calibrate(matrix: np.ndarray, ivf: Any, metric: str, kind: str) -> int:
-    """Fewest lists at which rows, left out of their own answer, find 98 % of their ten nearest; all where few do not."""
+    """Fewest lists at which rows, left out of their own answer, find 98 % of their ten nearest; all, where a third would not do."""
     rows = np.sort(np.random.default_rng(1).choice(len(matrix), CALIBRATION_QUERIES, replace=False))
     queries = matrix[rows]
     trial = Structure(matrix, metric, ivf=ivf, kind=kind)
