@@ -382,7 +382,10 @@ def _list_of_each_row(ivf: Any, rows: int) -> np.ndarray:
 
 
 def _calibrate(matrix: np.ndarray, ivf: Any, metric: str, kind: str) -> int:
-    """Fewest lists at which rows, left out of their own answer, find 98 % of their ten nearest; all, where a third would not do."""
+    """Fewest lists at which rows, left out of their own answer, find 98 % of their ten nearest.
+
+    All of them where that takes more than a share that is worth it.
+    """
     rows = np.sort(np.random.default_rng(1).choice(len(matrix), CALIBRATION_QUERIES, replace=False))
     queries = matrix[rows]
     trial = Structure(matrix, metric, ivf=ivf, kind=kind)
