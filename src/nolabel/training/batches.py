@@ -89,8 +89,8 @@ def _piece(rows: np.ndarray, rank: int, world: int) -> np.ndarray:
     size, rest = divmod(len(rows), world)
     if rest:
         raise ValueError(
-            f"a batch of {len(rows)} rows cannot be shared equally by {world} processes: give a batch_size (--batch-size) that is "
-            f"a multiple of {world}"
+            f"a batch of {len(rows)} rows cannot be shared equally by {world} processes: give a batch_size (--batch-size) "
+            f"that is a multiple of {world}"
         )
     return rows[rank * size : (rank + 1) * size]
 
