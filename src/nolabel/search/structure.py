@@ -260,10 +260,8 @@ class Structure:
         tally = Tally() if tally is None else tally
         available = self.rows if chosen is None else len(chosen.rows)
         k = min(k, available)
-        compare_all = exact or self.ivf is None or 20 * k > available
-        if not compare_all:
-            every = self.kind == "ivf" and self.nprobe == self.ivf.nlist
-            compare_all = every if chosen is None else chosen.few
+        hard = self.kind == "ivf" and self.nprobe == self.ivf.nlist  # few lists do not hold the neighbours
+        compare_all = exact or self.ivf is None or 20 * k > available or (hard if chosen is None else chosen.few)
         with threads(len(queries)):
             if compare_all:
                 positions = self._compare(queries, k, chosen, tally)
